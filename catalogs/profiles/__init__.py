@@ -1,0 +1,1 @@
+"""Catalogue profiles: one YAML file for each STAC service."""

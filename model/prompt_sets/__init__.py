@@ -1,0 +1,1 @@
+"""Shipped prompt sets, one YAML file each."""

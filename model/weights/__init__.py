@@ -1,0 +1,1 @@
+"""Shipped encoder weights and their model card."""
