@@ -1,0 +1,9 @@
+"""What can go wrong between an area of interest and its maps."""
+
+
+class MapError(ValueError):
+    """Bad input to the pipeline: the message names the value, the thing and the remedy (exit code 2)."""
+
+
+class SceneReadError(RuntimeError):
+    """An asset of a scene could not be read: the message names item, asset, address and cause (exit code 1)."""

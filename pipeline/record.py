@@ -1,0 +1,123 @@
+"""The record of a run, written as ``run.json``: what was asked, what was used, what came out."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SceneRecord(_Record):
+    """One scene as it was used."""
+
+    id: str
+    datetime: dt.datetime
+    baseline: str | None = Field(description="processing baseline the item states, e.g. '05.09'")
+    radiometry: dict[str, str] = Field(description="band -> 'scale 0.0001 offset -0.1: <rule>'")
+
+
+class RefusedRecord(_Record):
+    """One scene that was found but not used, and why."""
+
+    id: str
+    reason: str
+
+
+class GridRecord(_Record):
+    """The map grid: ``shape`` is (y, x); ``transform`` the six affine coefficients a b c d e f; north-up."""
+
+    crs: str
+    shape: tuple[int, int]
+    transform: tuple[float, float, float, float, float, float]
+    resolution: float
+
+
+class EncoderRecord(_Record):
+    """The encoder that was used and how it ran."""
+
+    name: str
+    sha256: str
+    text_tower: str
+    temperature: float
+    device: str
+    precision: str
+    training_data: str
+    licence: str
+
+
+class ClassRecord(_Record):
+    """One class of a map: ``pixels`` counts map pixels inside the AOI; ``mean_confidence`` is 0-100."""
+
+    code: int
+    name: str
+    colour: str
+    pixels: int
+    mean_confidence: float | None
+
+
+class MapRecord(_Record):
+    """One map: the answer to one prompt set. File names are relative to the output folder."""
+
+    prompt_set: str
+    title: str
+    prompts_sha256: str
+    class_map: str
+    confidence_map: str
+    classes: tuple[ClassRecord, ...]
+    no_data_pixels: int = Field(description="pixels inside the AOI without any clear observation")
+    confidence_histogram: tuple[int, ...] = Field(
+        description="101 counts: pixels with confidence 0, 1, ..., 100"
+    )
+    checksum: str = Field(description="sha256 of the class map file")
+
+
+class ObservationRecord(_Record):
+    """How much of the year was seen, inside the AOI."""
+
+    months: tuple[str, ...] = Field(description="the twelve months, 'YYYY-MM'")
+    scenes_by_month: tuple[int, ...]
+    clear_share_by_month: tuple[float, ...] = Field(
+        description="share of AOI pixels with a clear observation"
+    )
+    clear_months_histogram: tuple[int, ...] = Field(
+        description="13 counts: pixels with 0, 1, ..., 12 clear months"
+    )
+
+
+class RunRecord(_Record):
+    """Everything a reader needs to trust, repeat or refuse the maps of a run."""
+
+    title: str
+    created: dt.datetime
+    job: dict[str, object] = Field(description="the resolved job, as in job.yaml")
+    versions: dict[str, str]
+    catalogue: str
+    attribution: str
+    aoi: dict[str, object] = Field(description="GeoJSON geometry, lon/lat")
+    aoi_notes: tuple[str, ...]
+    grid: GridRecord
+    scenes: tuple[SceneRecord, ...]
+    refused: tuple[RefusedRecord, ...]
+    set_aside: tuple[int, ...] = Field(description="SCL classes set aside as not clear")
+    encoder: EncoderRecord
+    observations: ObservationRecord
+    maps: tuple[MapRecord, ...]
+    timings: dict[str, float] = Field(description="seconds by stage")
+    warnings: tuple[str, ...]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        part.write_text(
+            json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Read a record; raises pydantic.ValidationError where fields are missing or unknown."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,23 @@
+"""Fixtures shared by the tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real scenes and series, beside the checkout (or named by TIMESENMAP_SHARED_DATA)."""
+    folder = Path(os.environ.get("TIMESENMAP_SHARED_DATA", REPO.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not present at {folder} (set TIMESENMAP_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def belgium(shared_data: Path) -> Path:
+    """Static STAC catalogue of the 118 real scenes of belgium-2018."""
+    return shared_data / "belgium-2018" / "catalog.json"
