@@ -6,4 +6,4 @@ class MapError(ValueError):
 
 
 class SceneReadError(RuntimeError):
-    """An asset of a scene could not be read: the message names item, asset, address and cause (exit code 1)."""
+    """A scene's asset could not be read: the message names item, asset, address and cause (exit code 1)."""

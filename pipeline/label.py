@@ -1,0 +1,209 @@
+"""Labels: every pixel of a tile embedded and compared with every prompt set, through Dask ``map_blocks``.
+
+A block reads its own window (with the halo a patch needs) from the cube's store, so that nothing but small
+descriptions travels in the graph, and a block's pixels do not depend on how the area was cut.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, classify
+from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
+from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.ledger import TileResult
+
+# Side of a block in pixels: 65,536 pixels are work for seconds, and their embeddings 100 MB.
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt set, ready to be compared with pixels: class embeddings (k, d) and their codes."""
+
+    prompt_set: str
+    class_embeddings: NDArray[np.float32]
+    codes: tuple[int, ...]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class CubeWindow:
+    """Where a block finds its pixels: the cube's store, the calendar month (1-12) it begins with, the halo."""
+
+    store: str
+    first_month: int
+    halo: int
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint16]:
+        """Reflectance (12, 10, y + 2 halo, x + 2 halo) uint16 of a window; zero (missing) beyond the grid."""
+        array = zarr.open_array(self.store, path="reflectance", mode="r")
+        height, width = array.shape[2:]
+        halo = self.halo
+        top, bottom = max(y0 - halo, 0), min(y1 + halo, height)
+        left, right = max(x0 - halo, 0), min(x1 + halo, width)
+        window = np.asarray(array[:, :, top:bottom, left:right])
+        beyond = ((top - y0 + halo, y1 + halo - bottom), (left - x0 + halo, x1 + halo - right))
+        return np.pad(window, ((0, 0), (0, 0), *beyond))
+
+
+def create_label_store(path: Path, shape: tuple[int, int], *, tile_size: int) -> None:
+    """Make the empty store of one prompt set: ``class`` and ``confidence`` (y, x) uint8, one chunk a tile."""
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    chunks = (min(tile_size, shape[0]), min(tile_size, shape[1]))
+    for name, fill in (("class", NO_CLASS), ("confidence", NO_CONFIDENCE)):
+        group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", fill_value=fill, dimension_names=("y", "x"))
+
+
+def create_embedding_store(path: Path, shape: tuple[int, int], *, dim: int, tile_size: int) -> None:
+    """Make the empty store of embeddings: ``embedding`` (y, x, d) int8 and ``scale`` (y, x) float32."""
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    chunks = (min(tile_size, shape[0]), min(tile_size, shape[1]))
+    group.create_array(
+        "embedding",
+        shape=(*shape, dim),
+        chunks=(*chunks, dim),
+        dtype="int8",
+        fill_value=0,
+        dimension_names=("y", "x", "d"),
+    )
+    group.create_array("scale", shape=shape, chunks=chunks, dtype="float32", fill_value=0, dimension_names=("y", "x"))
+
+
+def label_tile(
+    tile: Tile, cube: CubeWindow, encoder: EncoderRef, questions: Sequence[Question], *, embeddings: Path | None = None
+) -> NDArray[np.uint8]:
+    """Label the pixels of a tile.
+
+    Parameters
+    ----------
+    tile : the tile, in pixels of the grid
+    cube : where the reflectance is read
+    encoder : the encoder every worker loads once
+    questions : the prompt sets
+    embeddings : store of embeddings to read instead of encoding, where they were kept
+
+    Returns
+    -------
+    (questions, 2, y, x) uint8: class code and confidence in percent, for each question.
+    """
+    labels = _mapped(
+        _label_block,
+        tile,
+        extra=(len(questions), 2),
+        dtype=np.uint8,
+        cube=cube,
+        encoder=encoder,
+        questions=tuple(questions),
+        embeddings=None if embeddings is None else str(embeddings),
+    )
+    return np.asarray(labels.compute())
+
+
+def embed_tile(
+    tile: Tile, cube: CubeWindow, encoder: EncoderRef, *, dim: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Embed the pixels of a tile: (y, x, d) int8 and (y, x) float32 scale."""
+    packed = np.asarray(
+        _mapped(_embed_packed, tile, extra=(dim + 4,), dtype=np.uint8, cube=cube, encoder=encoder).compute()
+    )
+    embedding = np.ascontiguousarray(packed[:dim].transpose(1, 2, 0)).view(np.int8)
+    scale = np.ascontiguousarray(packed[dim:].transpose(1, 2, 0)).view(np.float32)[..., 0]
+    return embedding, scale
+
+
+def _mapped(function: Any, tile: Tile, *, extra: tuple[int, ...], dtype: Any, **options: Any) -> da.Array:
+    blocks = da.core.normalize_chunks((_BLOCK, _BLOCK), (tile.y1 - tile.y0, tile.x1 - tile.x0))
+    return da.map_blocks(
+        function,
+        chunks=(*((n,) for n in extra), *blocks),
+        dtype=dtype,
+        meta=np.empty((0,) * (len(extra) + 2), dtype),
+        name=f"{function.__name__.strip('_')}-{tile.key}-{dask.base.tokenize(tile, options)}",
+        tile=tile,
+        **options,
+    )
+
+
+def _window(block_info: dict[Any, Any], tile: Tile) -> tuple[int, int, int, int]:
+    (y0, y1), (x0, x1) = block_info[None]["array-location"][-2:]
+    return tile.y0 + y0, tile.y0 + y1, tile.x0 + x0, tile.x0 + x1
+
+
+def _label_block(
+    *,
+    tile: Tile,
+    cube: CubeWindow,
+    encoder: EncoderRef,
+    questions: tuple[Question, ...],
+    embeddings: str | None,
+    block_info: dict[Any, Any],
+) -> NDArray[np.uint8]:
+    y0, y1, x0, x1 = _window(block_info, tile)
+    if embeddings is None:
+        embedded = embed_block(
+            cube.read(y0, y1, x0, x1), encoder_of(encoder), first_month=cube.first_month, halo=cube.halo
+        )
+    else:
+        group = zarr.open_group(embeddings, mode="r")
+        window = (slice(y0, y1), slice(x0, x1))
+        embedded = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
+    pixels = embedded.reshape(-1, embedded.shape[-1])
+    out = np.empty((len(questions), 2, y1 - y0, x1 - x0), np.uint8)
+    for question, layer in zip(questions, out, strict=True):
+        classes, confidence = classify(
+            pixels, question.class_embeddings, question.codes, temperature=question.temperature
+        )
+        layer[0] = classes.reshape(layer[0].shape)
+        layer[1] = confidence.reshape(layer[1].shape)
+    return out
+
+
+def _embed_packed(
+    *, tile: Tile, cube: CubeWindow, encoder: EncoderRef, block_info: dict[Any, Any]
+) -> NDArray[np.uint8]:
+    y0, y1, x0, x1 = _window(block_info, tile)
+    window = cube.read(y0, y1, x0, x1)
+    embedded = embed_block(window, encoder_of(encoder), first_month=cube.first_month, halo=cube.halo)
+    stored, scale = quantise(embedded)
+    scale_bytes = np.ascontiguousarray(scale[..., None]).view(np.uint8)
+    return np.concatenate([stored.view(np.uint8), scale_bytes], axis=-1).transpose(2, 0, 1)
+
+
+def write_embeddings(path: Path, tile: Tile, embedding: NDArray[np.int8], scale: NDArray[np.float32]) -> TileResult:
+    """Write a tile's embeddings whole into their region of the store."""
+    group = zarr.open_group(path, mode="r+")
+    window = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
+    group["embedding"][window] = embedding  # type: ignore[index]
+    group["scale"][window] = scale  # type: ignore[index]
+    return TileResult(hashlib.sha256(embedding.tobytes() + scale.tobytes()).hexdigest(), {})
+
+
+def write_labels(path: Path, tile: Tile, labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> TileResult:
+    """Write a tile's class and confidence (2, y, x) whole into the store; pixels outside the AOI become no data.
+
+    The counts of the result are ``pixels`` (256: by class code), ``confidence_sum`` (256: by class code) and
+    ``confidence`` (101: pixels by percent), inside the AOI.
+    """
+    classes = np.where(inside, labels[0], NO_CLASS).astype(np.uint8)
+    confidence = np.where(inside, labels[1], NO_CONFIDENCE).astype(np.uint8)
+    group = zarr.open_group(path, mode="r+")
+    window = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
+    group["class"][window] = classes  # type: ignore[index]
+    group["confidence"][window] = confidence  # type: ignore[index]
+    sure = confidence != NO_CONFIDENCE
+    counts = {
+        "pixels": np.bincount(classes[inside], minlength=256),
+        "confidence_sum": np.bincount(classes[sure], weights=confidence[sure], minlength=256),
+        "confidence": np.bincount(confidence[sure], minlength=101),
+    }
+    checksum = hashlib.sha256(classes.tobytes() + confidence.tobytes()).hexdigest()
+    return TileResult(checksum, {name: [int(n) for n in values] for name, values in counts.items()})

@@ -1,0 +1,153 @@
+"""The ledger: which tiles of which stage are done, so that a killed run goes on where it stopped.
+
+One SQLite file in the work folder. A *stage* (the cube, the labels of one prompt set) has a signature, the hash
+of everything its result depends on; a tile is recorded only after it was written whole. When the signature
+changes, the rows of that stage are forgotten and the stage starts anew.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS stage (name TEXT PRIMARY KEY, signature TEXT NOT NULL, tile_size INTEGER NOT NULL,
+    complete INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS tile (
+    stage TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    seconds REAL, checksum TEXT, counts TEXT, error TEXT, finished REAL, PRIMARY KEY (stage, key));
+CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY, signature TEXT NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What a finished tile leaves behind: checksum of its bytes, and counts that sum over tiles."""
+
+    checksum: str
+    counts: Mapping[str, list[int]]
+
+
+@dataclass(frozen=True)
+class StageState:
+    """How far a stage is: the tile size its store was made for, and whether every tile is done."""
+
+    tile_size: int
+    complete: bool
+
+
+class Ledger:
+    """SQLite ledger of one output folder; safe to open while another process reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._connect() as db:
+            db.executescript(_SCHEMA)
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self.path, timeout=60)
+        try:
+            with db:
+                yield db
+        finally:
+            db.close()
+
+    def note(self, key: str) -> str | None:
+        """Read a note kept for the folder, e.g. the place and period its maps are of."""
+        with self._connect() as db:
+            row = db.execute("SELECT value FROM note WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def keep_note(self, key: str, value: str) -> None:
+        """Keep or replace a note."""
+        with self._connect() as db:
+            db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, value))
+
+    def stage(self, stage: str, signature: str) -> "StageState | None":
+        """State of a stage that was begun with this signature, or None."""
+        with self._connect() as db:
+            row = db.execute(
+                "SELECT tile_size, complete FROM stage WHERE name = ? AND signature = ?", (stage, signature)
+            ).fetchone()
+        return None if row is None else StageState(int(row[0]), bool(row[1]))
+
+    def complete(self, stage: str) -> None:
+        """Record that all tiles of a stage are done."""
+        with self._connect() as db:
+            db.execute("UPDATE stage SET complete = 1 WHERE name = ?", (stage,))
+
+    def forget(self, stage: str) -> None:
+        """Forget a stage; called before its store is removed, so that a kill in between loses nothing."""
+        with self._connect() as db:
+            db.execute("DELETE FROM stage WHERE name = ?", (stage,))
+            db.execute("DELETE FROM tile WHERE stage = ?", (stage,))
+
+    def begin(self, stage: str, signature: str, tile_size: int) -> None:
+        """Record that the store of a stage stands, empty, ready for its tiles."""
+        with self._connect() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO stage (name, signature, tile_size) VALUES (?, ?, ?)",
+                (stage, signature, tile_size),
+            )
+
+    def done(self, stage: str) -> set[str]:
+        """Keys of the finished tiles of a stage."""
+        with self._connect() as db:
+            rows = db.execute("SELECT key FROM tile WHERE stage = ? AND state = 'done'", (stage,))
+            return {str(key) for (key,) in rows}
+
+    def finish(self, stage: str, key: str, result: TileResult, seconds: float) -> None:
+        """Record a tile that was written whole."""
+        self._record(stage, key, "done", seconds, result.checksum, json.dumps(dict(result.counts)), None)
+
+    def fail(self, stage: str, key: str, error: str, seconds: float) -> None:
+        """Record a tile that failed, and why."""
+        self._record(stage, key, "failed", seconds, None, None, error)
+
+    def _record(self, stage: str, key: str, state: str, seconds: float, *rest: str | None) -> None:
+        with self._connect() as db:
+            db.execute(
+                "INSERT INTO tile (stage, key, state, attempts, seconds, checksum, counts, error, finished) "
+                "VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (stage, key) DO UPDATE SET state = excluded.state, "
+                "attempts = attempts + 1, seconds = excluded.seconds, checksum = excluded.checksum, "
+                "counts = excluded.counts, error = excluded.error, finished = excluded.finished",
+                (stage, key, state, seconds, *rest, time.time()),
+            )
+
+    def totals(self, stage: str) -> dict[str, list[int]]:
+        """Sum of the counts of all finished tiles of a stage, element by element."""
+        with self._connect() as db:
+            rows = db.execute("SELECT counts FROM tile WHERE stage = ? AND state = 'done'", (stage,)).fetchall()
+        return _summed(json.loads(counts) for (counts,) in rows)
+
+    def checksums(self, stage: str) -> dict[str, str]:
+        """Checksum of every finished tile of a stage."""
+        with self._connect() as db:
+            return dict(
+                db.execute("SELECT key, checksum FROM tile WHERE stage = ? AND state = 'done'", (stage,)).fetchall()
+            )
+
+    def file_signature(self, name: str) -> tuple[str, str] | None:
+        """(signature, sha256) of an output file as it was last written, or None."""
+        with self._connect() as db:
+            row = db.execute("SELECT signature, sha256 FROM file WHERE name = ?", (name,)).fetchone()
+        return None if row is None else (str(row[0]), str(row[1]))
+
+    def keep_file(self, name: str, signature: str, sha256: str) -> None:
+        """Record an output file that was written whole."""
+        with self._connect() as db:
+            db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", (name, signature, sha256))
+
+
+def _summed(counts: Iterable[dict[str, list[int]]]) -> dict[str, list[int]]:
+    total: dict[str, list[int]] = {}
+    for tile in counts:
+        for name, values in tile.items():
+            so_far = total.get(name)
+            total[name] = values if so_far is None else [a + b for a, b in zip(so_far, values, strict=True)]
+    return total
