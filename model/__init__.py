@@ -1,1 +1,25 @@
-"""."""
+"""The pixel encoder of TimeSenCLIP, the text towers it speaks to, and the prompts asked of it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from timesenmap.model.config import EncoderConfig
+from timesenmap.model.errors import ModelError
+
+if TYPE_CHECKING:
+    from timesenmap.model.encoder import Encoder, load_encoder, new_encoder
+
+__all__ = ["Encoder", "EncoderConfig", "ModelError", "load_encoder", "new_encoder"]
+
+# Loaded when first asked for: torch takes seconds to import, and --help or --show-config need none of it.
+_LAZY = {
+    "Encoder": "encoder",
+    "load_encoder": "encoder",
+    "new_encoder": "encoder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

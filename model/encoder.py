@@ -1,0 +1,228 @@
+"""The encoder as everyone but training uses it: reflectance in, unit vectors out, the same bits every time."""
+
+import hashlib
+import os
+from functools import cached_property
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from timesenmap.model.architecture import TimeSenCLIP
+from timesenmap.model.checkpoint import read_module, serialise
+from timesenmap.model.config import EncoderConfig, config_of_size
+from timesenmap.model.errors import ModelError
+
+Precision = Literal["float32", "bfloat16"]
+
+BATCH: Final = {"cpu": 256, "mps": 2048, "cuda": 8192}
+"""Pixels a batch on each kind of device; every batch is padded to it, so that a pixel's bits do not depend
+on how many others come along. 128 to 512 are equally fast on a CPU, 2048 falls out of the cache."""
+
+
+def choose_device(device: str) -> str:
+    """``auto`` -> cuda, mps or cpu, whichever is there first; any other name is checked and returned."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(kind, False):
+        there = ", ".join(name for name, ok in present.items() if ok)
+        raise ModelError(f"device '{device}' is not on this machine: choose auto, {there}")
+    return device
+
+
+def has_native_bfloat16(device: str) -> bool:
+    """Tell whether the device multiplies bfloat16 matrices in hardware."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind == "cpu":
+        # Private, but the only question torch answers about this; absent on builds for other processors.
+        asks = (
+            getattr(torch.cpu, "_is_avx512_bf16_supported", None),
+            getattr(torch.cpu, "_is_amx_tile_supported", None),
+        )
+        return any(ask() for ask in asks if ask is not None)
+    return False
+
+
+def choose_precision(precision: str, *, device: str) -> Precision:
+    """``auto`` -> bfloat16 where the device has it natively, else float32."""
+    if precision == "auto":
+        return "bfloat16" if has_native_bfloat16(device) else "float32"
+    if precision not in ("float32", "bfloat16"):
+        raise ModelError(f"precision '{precision}' is unknown: choose auto, float32 or bfloat16")
+    return cast("Precision", precision)
+
+
+class Encoder:
+    """An encoder ready for use on one device.
+
+    It works on a copy of the module's weights taken when it is made: after training the module further,
+    make a new Encoder. ``embed`` may be called from several threads at once.
+
+    Parameters
+    ----------
+    module
+        The encoder's network.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    precision
+        ``auto``, ``float32`` or ``bfloat16``: of the weights and products; scaling and the final
+        normalisation are always float32.
+    sha256
+        Hash of the file it was read from; computed from the serialised module where not given.
+    """
+
+    def __init__(
+        self,
+        module: TimeSenCLIP,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        sha256: str | None = None,
+    ) -> None:
+        self.module = module
+        self.config: EncoderConfig = module.config
+        self.device = choose_device(device)
+        self.precision: Precision = choose_precision(precision, device=self.device)
+        self.batch = BATCH[torch.device(self.device).type]
+        if sha256 is not None:
+            self.sha256 = sha256
+        # Scaling stays in float32: reflectance differences of interest are below bfloat16's 8 bits.
+        self._scaling = TimeSenCLIP(module.config)
+        self._network = TimeSenCLIP(module.config)
+        self._network.load_state_dict(module.state_dict())
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        self._network.to(self.device, dtype).eval()
+        self._scaling.to(self.device).eval()
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the checkpoint file that holds this encoder."""
+        return hashlib.sha256(serialise(self.module)).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """Name in the configuration."""
+        return self.config.name
+
+    @property
+    def dim(self) -> int:
+        """Length d of an embedding."""
+        return self.config.embedding
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.name!r}, dim={self.dim}, device={self.device!r}, precision={self.precision!r})"
+
+    def embed(self, reflectance: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Embed years of reflectance.
+
+        Parameters
+        ----------
+        reflectance
+            (n, months, bands) or (n, months, bands, patch, patch), 0-1, NaN = missing. Months run from
+            January to December; four seasons or one annual composite are taken as well. Bands in the order
+            of ``config.bands``.
+
+        Returns
+        -------
+        NDArray
+            (n, d) float32 of unit length; all zero for a row without any observation. A row's bits depend
+            on that row only: not on n, its place or its neighbours.
+
+        Raises
+        ------
+        ModelError
+            Another shape or data type, naming the expected months, bands in order and patch.
+        """
+        series = self._checked(reflectance)
+        out = np.empty((len(series), self.dim), np.float32)
+        batch = np.full((self.batch, *series.shape[1:]), np.nan, np.float32)
+        for start in range(0, len(series), self.batch):
+            rows = series[start : start + self.batch]
+            batch[: len(rows)] = rows
+            batch[len(rows) :] = np.nan
+            out[start : start + len(rows)] = self._embed_batch(batch)[: len(rows)]
+        return out
+
+    @torch.inference_mode()
+    def _embed_batch(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed exactly ``self.batch`` rows."""
+        reflectance = torch.from_numpy(batch).to(self.device)
+        values, present = self._scaling.observe(reflectance)
+        frames = self._network.frames_of(values, present)
+        unit = functional.normalize(self._network.encode_frames(frames).float(), dim=-1)
+        unit = torch.where(present.any(-1, keepdim=True), unit, 0.0)
+        return unit.cpu().numpy()
+
+    def _checked(self, reflectance: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        config = self.config
+        given = np.asarray(reflectance)
+        if not np.issubdtype(given.dtype, np.floating):
+            raise ModelError(
+                f"reflectance of type {given.dtype}: give float32 from 0 to 1 with NaN where missing "
+                "(digital numbers must be scaled first)"
+            )
+        counts = " or ".join(map(str, config.frame_counts))
+        patch = f", {config.patch}, {config.patch}" if config.patch > 1 else ""
+        expected = (
+            f"encoder '{config.name}' takes (n, {counts} months, {len(config.bands)} bands{patch}) "
+            f"in the order {' '.join(config.bands)}"
+        )
+        if given.ndim == 3 and config.patch == 1:
+            given = given[..., None, None]
+        if given.ndim != 5:
+            raise ModelError(f"reflectance of shape {np.shape(reflectance)}: {expected}")
+        _, months, bands, height, width = given.shape
+        if bands != len(config.bands):
+            raise ModelError(f"reflectance has {bands} bands (shape {np.shape(reflectance)}): {expected}")
+        if months not in config.frame_counts:
+            raise ModelError(f"reflectance has {months} months (shape {np.shape(reflectance)}): {expected}")
+        if (height, width) != (config.patch, config.patch):
+            raise ModelError(f"reflectance has patches of {height} x {width}: {expected}")
+        return given
+
+
+def new_encoder(
+    size: str, *, seed: int = 0, device: str = "auto", precision: str = "auto", **overrides: Any
+) -> Encoder:
+    """Encoder of a size (``paper`` or ``small``) with fresh weights drawn from ``seed``.
+
+    ``overrides`` are fields of EncoderConfig. The global random state is left as it was.
+    """
+    config = config_of_size(size, **overrides)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = TimeSenCLIP(config)
+    return Encoder(module.eval(), device=device, precision=precision)
+
+
+def load_encoder(
+    name_or_path: str | os.PathLike[str] = "starter", *, device: str = "auto", precision: str = "auto"
+) -> Encoder:
+    """Load a shipped encoder by name, or one from a ``.safetensors`` file.
+
+    Parameters
+    ----------
+    name_or_path
+        ``starter``, or the path of a file written by train-encoder or import-checkpoint.
+    device, precision
+        As in Encoder.
+
+    Raises
+    ------
+    ModelError
+        Unknown name, missing, foreign or damaged file, unknown device or precision.
+    """
+    device, precision = choose_device(device), choose_precision(precision, device=choose_device(device))
+    module, sha256 = read_module(name_or_path)
+    return Encoder(module, device=device, precision=precision, sha256=sha256)
