@@ -1,0 +1,85 @@
+"""Legends: colours, names, and the XML that GDAL and QGIS read."""
+
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from timesenmap.pipeline import legend
+from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.legend import LegendEntry
+
+CLASSES = [LegendEntry(7, "Grass & <herbs>", "#A0C040"), LegendEntry(2, "Forêt “dense”", "#1b5e20")]
+
+
+def test_rgb_is_hexadecimal():
+    assert legend.rgb("#0a80Ff") == (10, 128, 255)
+
+
+@pytest.mark.parametrize("colour", ["red", "#fff", "#12345g", "123456", "#1234567", "#123456\n"])
+def test_rgb_refuses_other_forms(colour):
+    with pytest.raises(MapError, match="rrggbb"):
+        legend.rgb(colour)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([], "at least one"),
+        ([LegendEntry(0, "a", "#000000")], r"0 \('a'\) is outside 1\.\.254"),
+        ([LegendEntry(255, "a", "#000000")], "255"),
+        ([LegendEntry(3, "a", "#000000"), LegendEntry(3, "b", "#000001")], "3 is used twice: for 'a' and 'b'"),
+        ([LegendEntry(3, "a", "black")], "'black'"),
+    ],
+)
+def test_contradicting_classes_are_refused(classes, message):
+    with pytest.raises(MapError, match=message):
+        legend.check_classes(classes)
+
+
+def test_colour_table_and_names_are_indexed_by_code():
+    assert legend.colour_table(CLASSES) == {2: (0x1B, 0x5E, 0x20, 255), 7: (0xA0, 0xC0, 0x40, 255)}
+    assert legend.category_names(CLASSES) == ["no data", "", "Forêt “dense”", "", "", "", "", "Grass & <herbs>"]
+
+
+def test_palette_style_has_every_class_with_its_name_and_no_other():
+    entries = ET.fromstring(legend.qml(legend.palette_pipe(CLASSES))).findall(
+        "pipe/rasterrenderer[@type='paletted']/colorPalette/paletteEntry"
+    )
+    assert [(e.get("value"), e.get("label"), e.get("color"), e.get("alpha")) for e in entries] == [
+        ("2", "Forêt “dense”", "#1b5e20", "255"),
+        ("7", "Grass & <herbs>", "#a0c040", "255"),
+    ]
+
+
+def test_control_characters_in_names_do_not_break_the_xml():
+    odd = [LegendEntry(1, "tab\there\x00null\x1b", "#000000")]
+    assert ET.fromstring(legend.aux_xml(odd)).findall(".//Category")[1].text == "tab here null "
+    ET.fromstring(legend.qml(legend.palette_pipe(odd)))
+
+
+@pytest.mark.parametrize("ramp", [legend.CONFIDENCE, legend.OBSERVATIONS])
+def test_ramp_table_passes_through_its_stops_and_changes_lightness_evenly(ramp):
+    table = ramp.table()
+    for value, colour in ramp.stops:
+        assert tuple(table[value]) == legend.rgb(colour)
+    used = table[ramp.minimum : ramp.maximum + 1].astype(float) / 255
+    linear = np.where(used <= 0.04045, used / 12.92, ((used + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]  # IEC 61966-2-1
+    lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)  # CIE L*
+    steps = np.diff(lightness)
+    assert (steps > 0).all() or (steps < 0).all()
+    assert abs(lightness[-1] - lightness[0]) > 60
+    assert (table[ramp.maximum :] == table[ramp.maximum]).all()
+
+
+def test_ramp_style_spans_the_ramp():
+    shader = ET.fromstring(legend.qml(legend.ramp_pipe(legend.CONFIDENCE))).find(".//colorrampshader")
+    assert (shader.get("minimumValue"), shader.get("maximumValue")) == ("0", "100")
+    assert [item.get("label") for item in shader.findall("item")][::7] == ["0%", "100%"]
+
+
+def test_present_leaves_out_absent_classes_and_sorts_by_share():
+    a, b, c = (LegendEntry(code, name, "#000000") for code, name in ((1, "a"), (2, "b"), (3, "c")))
+    assert legend.present([a, b, c], [1, 0, 3]) == [(c, 0.75), (a, 0.25)]
+    assert legend.present([a, b], [0, 0]) == []
