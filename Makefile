@@ -1,0 +1,55 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes its own virtual environment in .venv and
+# needs Python 3.11+ (set PYTHON to choose one) and the package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# torch and torchvision are named in every install, or another package pulls a build with gigabytes of CUDA libraries.
+PINNED := $(shell sed -n -E '/^(torch|torchvision)==/p' constraints.txt)
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PINNED)
+
+.PHONY: demo test test-integration test-online bench starter lint wheel-test clean
+
+demo: $(VENV)/.installed
+	$(BIN)/make-map --demo --out demo
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not integration and not online" tests
+
+test-integration: $(VENV)/.installed-dev
+	tests/integration/install-debian-packages
+	$(BIN)/python -m pytest -m integration tests
+
+test-online: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m online tests
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/encoder.py
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=.types $(BIN)/lint-imports --no-cache
+
+# The wheel in an environment of its own, tested from a folder where nothing of the checkout can be imported by accident.
+wheel-test: $(VENV)/.installed-dev
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt $(PINNED) "$$(echo dist/*.whl)[train,cluster,dev]"
+	here="$$PWD" && cd "$$(mktemp -d)" && OMP_NUM_THREADS=1 "$$here/.venv-wheel/bin/python" -m pytest -n 2 -p no:cacheprovider \
+	    -m "not integration and not online" "$$here/tests"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable ".[train,cluster,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-wheel build dist *.egg-info demo

@@ -1,0 +1,96 @@
+"""The project's own files agree with each other."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+from conftest import REPO
+from packaging.requirements import Requirement
+
+# Distributions that conda-forge carries under another name, or in parts.
+CONDA_NAMES = {
+    "torch": ["pytorch"],
+    "dask": ["dask", "distributed"],
+    "matplotlib": ["matplotlib-base"],
+    "build": ["python-build"],
+}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pyproject() -> dict:
+    return tomllib.loads((REPO / "pyproject.toml").read_text())
+
+
+def _wanted() -> dict[str, str]:
+    project = _pyproject()["project"]
+    lines = project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
+    wanted = {}
+    for requirement in map(Requirement, lines):
+        for name in CONDA_NAMES.get(requirement.name, [requirement.name]):
+            wanted[_normal(name)] = str(requirement.specifier)
+    return wanted
+
+
+def test_environment_yml_has_the_dependencies_of_pyproject() -> None:
+    dependencies = yaml.safe_load((REPO / "environment.yml").read_text())["dependencies"]
+    pip_part = next(part["pip"] for part in dependencies if isinstance(part, dict))
+    lines = [line for line in dependencies if isinstance(line, str)]
+    lines += [line for line in pip_part if not line.startswith("--")]
+    listed = {}
+    for requirement in map(Requirement, lines):
+        listed[_normal(requirement.name)] = str(requirement.specifier)
+    listed.pop("python")
+    listed.pop("pip")
+    assert listed == _wanted()
+
+
+def test_constraints_pin_every_dependency_within_its_bounds() -> None:
+    pins = {}
+    for line in (REPO / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            pins[_normal(requirement.name)] = str(requirement.specifier).removeprefix("==")
+    project = _pyproject()["project"]
+    lines = project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
+    for requirement in map(Requirement, lines):
+        pinned = pins.get(_normal(requirement.name))
+        assert pinned is not None, f"{requirement.name} has no tested version in constraints.txt"
+        assert requirement.specifier.contains(pinned), f"{requirement} excludes the tested {pinned}"
+
+
+def test_every_package_folder_is_named_in_pyproject() -> None:
+    named = set(_pyproject()["tool"]["setuptools"]["packages"])
+    rooms = ("catalogs", "model", "pipeline", "workflows")
+    found = {
+        "timesenmap." + ".".join(init.parent.relative_to(REPO).parts)
+        for room in rooms
+        for init in (REPO / room).rglob("__init__.py")
+    }
+    assert found == named
+
+
+def test_folders_with_data_are_packages() -> None:
+    """A data file in a folder that is no package would be missing from the wheel."""
+    for room in ("catalogs", "model", "pipeline", "workflows"):
+        for path in (REPO / room).rglob("*"):
+            if path.suffix in {".yaml", ".safetensors", ".csv", ".j2"} and "schedules" not in path.parts:
+                assert (path.parent / "__init__.py").is_file(), f"{path.parent} holds {path.name} but is no package"
+
+
+def test_version_is_the_changelogs() -> None:
+    released = re.search(r"^## \[?(\d+\.\d+\.\d+)", (REPO / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert released is not None
+    assert released.group(1) == version("timesenmap") == _pyproject()["project"]["version"]
+
+
+def test_types_links_point_to_the_rooms() -> None:
+    for room in ("catalogs", "model", "pipeline", "workflows"):
+        link = REPO / ".types" / "timesenmap" / room
+        assert link.is_symlink()
+        assert link.resolve() == (REPO / room).resolve()
+        assert Path(link.readlink()) == Path("../..") / room

@@ -1,0 +1,135 @@
+"""The job: what one run of make-map is asked to do, from a YAML file and from flags."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from timesenmap.pipeline.composite import SET_ASIDE
+from timesenmap.pipeline.errors import MapError
+
+
+def _tile_size(value: int) -> int:
+    if not 16 <= value <= 1024 or value % 16:
+        msg = f"{value} is not a multiple of 16 from 16 to 1024"
+        raise ValueError(msg)
+    return value
+
+
+def _one_or_many(value: Any) -> Any:
+    """Take "land-cover" for ["land-cover"] and "0,1,3" for [0, 1, 3], as people write them."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _joined(value: Any) -> Any:
+    """Take [minx, miny, maxx, maxy] for "minx,miny,maxx,maxy", as YAML invites."""
+    return ",".join(str(number) for number in value) if isinstance(value, list | tuple) else value
+
+
+class Job(BaseModel):
+    """Everything a run is asked to do; the same names are flags of make-map and keys of a job file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    aoi: Annotated[str, BeforeValidator(_joined)] = Field(
+        description="area of interest: GeoJSON, GeoPackage or Shapefile, or minx,miny,maxx,maxy (lon/lat)"
+    )
+    aoi_crs: str | None = Field(None, description="CRS of the area of interest where it is not lon/lat")
+    prompts: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(
+        min_length=1, description="prompt set: a shipped name or the path of a YAML file; may be given several times"
+    )
+    year: int | None = Field(None, ge=2015, le=2100, description="calendar year to map")
+    start: str | None = Field(None, description="first of the twelve months, YYYY-MM (instead of --year)")
+    catalog: str = Field(
+        "earth-search", description="where scenes come from: profile name, static STAC catalogue, or URL of a STAC API"
+    )
+    collection: str | None = Field(None, description="collection to search, where the catalogue has several")
+    out: Path = Field(description="output folder")
+    encoder: str = Field("starter", description="shipped encoder or path of a .safetensors checkpoint")
+    crs: str | None = Field(None, description="CRS of the maps; default: UTM zone of the area, else equal area")
+    resolution: float = Field(10.0, gt=0, le=1000, description="pixel size of the maps in metres")
+    tile_size: Annotated[int, AfterValidator(_tile_size)] = Field(
+        1024, description="unit of work, pixels on a side: a multiple of 16, at most 1024"
+    )
+    keep_embeddings: bool = Field(
+        False, description="keep the embeddings (int8), so that new prompts need no encoding again"
+    )
+    set_aside: Annotated[tuple[int, ...], BeforeValidator(_one_or_many)] = Field(
+        tuple(sorted(SET_ASIDE)), description="SCL classes that are not clear observations"
+    )
+    max_cloud_cover: float | None = Field(
+        None, ge=0, le=100, description="leave out scenes with more cloud than this, in percent"
+    )
+    skip_bad_items: bool = Field(
+        False, description="set aside and count scenes whose metadata cannot be believed, instead of stopping"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.year is None) == (self.start is None):
+            raise ValueError("give either year or start (YYYY-MM), one of them")
+        wrong = [code for code in self.set_aside if not 0 <= code <= 11]
+        if wrong:
+            msg = f"set_aside {wrong[0]} is not an SCL class (0 to 11)"
+            raise ValueError(msg)
+        return self
+
+    def to_yaml(self) -> str:
+        """Write the job as a job file that gives the same job again."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def resolve_job(flags: dict[str, object], job_file: Path | None) -> Job:
+    """Join a job file and flags into a job; flags win.
+
+    Relative paths in a job file are relative to the folder the command runs in, as those of flags are.
+
+    Raises
+    ------
+    MapError
+        naming the unknown or wrong field, its value and what it takes.
+    """
+    fields: dict[str, object] = {}
+    if job_file is not None:
+        fields = _read(job_file)
+    if "year" in flags or "start" in flags:  # a flag for the period replaces the file's, whichever way it was said
+        fields = {name: value for name, value in fields.items() if name not in ("year", "start")}
+    fields |= flags
+    try:
+        return Job.model_validate(fields)
+    except ValidationError as error:
+        raise MapError(_first_problem(error, job_file)) from error
+
+
+def _read(job_file: Path) -> dict[str, object]:
+    try:
+        fields = yaml.safe_load(job_file.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"--job {job_file}: cannot be read ({error.strerror}); name a YAML file"
+        raise MapError(msg) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        msg = f"--job {job_file}: is not YAML ({where}); see workflows/jobs for examples"
+        raise MapError(msg) from error
+    if not isinstance(fields, dict):
+        msg = (
+            f"--job {job_file}: holds {type(fields).__name__}, not fields with values; see workflows/jobs for examples"
+        )
+        raise MapError(msg)
+    return fields
+
+
+def _first_problem(error: ValidationError, job_file: Path | None) -> str:
+    problem = error.errors()[0]
+    field = str(problem["loc"][0]) if problem["loc"] else ""
+    origin = f"job {job_file}" if job_file else "job"
+    flag = "--" + field.replace("_", "-")
+    if problem["type"] == "missing":
+        return f"{origin}: {flag} is missing; give {Job.model_fields[field].description}"
+    if problem["type"] == "extra_forbidden":
+        return f"{origin}: unknown field {field!r}; the fields are {', '.join(Job.model_fields)}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    if not field:
+        return f"{origin}: {reason}"
+    return f"{origin}: {flag} {problem['input']!r}: {reason}; give {Job.model_fields[field].description}"

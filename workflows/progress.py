@@ -1,0 +1,99 @@
+"""Progress of the stages: bars with rate and time left on a terminal, plain log lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger("timesenmap")
+
+# A log line at most every so many seconds and at every tenth of a stage: a night's log stays readable.
+_QUIET_SECONDS = 30.0
+
+
+def console() -> Console:
+    """Console on standard error; standard output is for what a command was asked to print."""
+    return Console(stderr=True)
+
+
+def set_up_logging(*, verbose: bool = False) -> None:
+    """Send the log to standard error: through rich on a terminal, plain dated lines elsewhere."""
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=console(), show_path=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    logger = logging.getLogger("timesenmap")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+
+
+class Stages:
+    """Runs named stages, shows how far they are, and remembers how long each took."""
+
+    def __init__(self, *, bars: bool | None = None) -> None:
+        self._bars = sys.stderr.isatty() if bars is None else bars
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Show one stage; yields ``advance(n)``, to be called with each amount that is done."""
+        started = time.monotonic()
+        try:
+            with self._bar(name, total, unit) if self._bars else self._lines(name, total, unit) as advance:
+                yield advance
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 3)
+
+    @contextmanager
+    def _bar(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        started = time.monotonic()
+        with Progress(*columns, console=console()) as progress:
+            task = progress.add_task(name, total=total, rate="")
+
+            def advance(amount: int) -> None:
+                progress.advance(task, amount)
+                done = progress.tasks[0].completed
+                progress.update(task, rate=f"{_si(done / max(time.monotonic() - started, 1e-9))} {unit}/s")
+
+            yield advance
+
+    @contextmanager
+    def _lines(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        started = said = time.monotonic()
+        done = tenth = 0
+
+        def advance(amount: int) -> None:
+            nonlocal done, said, tenth
+            done += amount
+            now = time.monotonic()
+            if done < total and (now - said >= _QUIET_SECONDS or 10 * done // total > tenth):
+                rate = done / max(now - started, 1e-9)
+                left = (total - done) / rate
+                log.info("%s: %d %% (%s %s/s, %.0f s left)", name, 100 * done // total, _si(rate), unit, left)
+                said, tenth = now, 10 * done // total
+
+        yield advance
+        log.info("%s: done, %s %s in %.1f s", name, _si(done), unit, time.monotonic() - started)
+
+
+def _si(value: float) -> str:
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g} "
