@@ -16,10 +16,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from timesenmap.model import EncoderConfig, PromptSet
 from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, classify
 from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
+from timesenmap.pipeline.period import Period
 
 # Side of a block in pixels: 65,536 pixels are work for seconds, and their embeddings 100 MB.
 _BLOCK = 256
@@ -34,6 +36,11 @@ class Question:
     codes: tuple[int, ...]
     temperature: float
 
+    @classmethod
+    def of(cls, prompts: PromptSet, class_embeddings: NDArray[np.float32], temperature: float) -> "Question":
+        """Question that a prompt set asks, with the embeddings of its classes in their order."""
+        return cls(prompts.name, class_embeddings, tuple(one.code for one in prompts.classes), temperature)
+
 
 @dataclass(frozen=True)
 class CubeWindow:
@@ -42,6 +49,11 @@ class CubeWindow:
     store: str
     first_month: int
     halo: int
+
+    @classmethod
+    def of(cls, store: Path, period: Period, encoder: EncoderConfig) -> "CubeWindow":
+        """Windows of a cube of `period`, as wide as an encoder's patch needs them."""
+        return cls(str(store), period.start.month, encoder.patch // 2)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint16]:
         """Reflectance (12, 10, y + 2 halo, x + 2 halo) uint16 of a window; zero (missing) beyond the grid."""

@@ -1,9 +1,10 @@
-"""One stage over all tiles: resumable, each tile written whole and then recorded."""
+"""Stages over all tiles: resumable, each tile written whole and then recorded."""
 
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from timesenmap.pipeline.errors import MapError
@@ -20,78 +21,102 @@ class TilesFailedError(RuntimeError):
     """Some tiles of a stage failed; the others are done and stay (exit code 1)."""
 
 
-def run_stage(
+@dataclass(frozen=True)
+class Stage:
+    """One store to be filled tile by tile.
+
+    Attributes
+    ----------
+    name : name in the ledger
+    signature : hash of all that the store's content depends on; another signature starts it anew
+    store : the store, removed before it is made anew
+    create : makes the empty store from its template
+    """
+
+    name: str
+    signature: str
+    store: Path
+    create: Callable[[], None]
+
+
+def run_stages(
     ledger: Ledger,
+    stages: Sequence[Stage],
     *,
-    stage: str,
-    signature: str,
-    tile_size: int,
     tiles: Sequence[Tile],
-    store: Path,
-    create: Callable[[], object],
-    work: Callable[[Tile], TileResult],
+    tile_size: int,
+    work: Callable[[Tile, frozenset[str]], Mapping[str, TileResult]],
     advance: Callable[[int], None],
-) -> bool:
-    """Do the tiles of a stage that are not done yet.
+) -> None:
+    """Do the tiles of some stages that are not done yet.
 
     Parameters
     ----------
     ledger : where finished tiles are recorded
-    stage, signature : name of the stage and hash of all its result depends on; another signature starts it anew
+    stages : the stages that share one pass over the tiles
+    tiles : all tiles
     tile_size : pixels on a side; an unfinished stage that was begun with another size starts anew
-    tiles : all tiles of the stage
-    store : the stage's store, removed before `create` makes it anew from its template
-    work : reads, computes and writes one tile whole, and returns its checksum and counts
+    work : computes one tile for the named stages, writes it whole, and returns checksum and counts for each
     advance : called with the number of pixels of each tile that is done
-
-    Returns
-    -------
-    True if anything was computed, False if the stage stood finished.
 
     Raises
     ------
     TilesFailedError
         if tiles failed; the rest is done, and the same command tries the failed ones again.
     """
-    begun = ledger.stage(stage, signature) if store.exists() else None
-    if begun is not None and begun.complete:  # whatever its tiling: the pixels are the same
-        advance(sum(tile.pixels for tile in tiles))
-        return False
-    if begun is None or begun.tile_size != tile_size:
-        ledger.forget(stage)
-        shutil.rmtree(store, ignore_errors=True)
-        store.parent.mkdir(parents=True, exist_ok=True)
-        create()
-        ledger.begin(stage, signature, tile_size)
-    done = ledger.done(stage)
+    done = {stage.name: _done(ledger, stage, tiles, tile_size) for stage in stages}
     failures: list[str] = []
     in_a_row = 0
-    pending = [tile for tile in tiles if tile.key not in done]
     for tile in tiles:
-        if tile.key in done:
-            advance(tile.pixels)
-    for tile in pending:
-        started = time.monotonic()
-        try:
-            result = work(tile)
-        except MapError:
-            raise
-        except Exception as error:  # whatever broke this tile is recorded, and the others go on
-            ledger.fail(stage, tile.key, f"{type(error).__name__}: {error}", time.monotonic() - started)
-            log.warning("%s: tile %s failed: %s", stage, tile.key, error)
-            failures.append(f"{tile.key}: {error}")
-            in_a_row += 1
-            if in_a_row >= _FAILURES_IN_A_ROW:
-                break
-            continue
-        in_a_row = 0
-        ledger.finish(stage, tile.key, result, time.monotonic() - started)
+        wanted = frozenset(name for name, keys in done.items() if tile.key not in keys)
+        if wanted and in_a_row < _FAILURES_IN_A_ROW:
+            error = _attempt(ledger, tile, wanted, work)
+            in_a_row = in_a_row + 1 if error else 0
+            if error:
+                failures.append(f"{tile.key}: {error}")
+                continue
         advance(tile.pixels)
     if failures:
         msg = (
-            f"{stage}: {len(failures)} of {len(tiles)} tiles failed, first {failures[0]}; "
+            f"{stages[0].name}: {len(failures)} of {len(tiles)} tiles failed, first {failures[0]}; "
             "the finished ones are kept, run the same command again to do the rest"
         )
         raise TilesFailedError(msg)
-    ledger.complete(stage)
-    return True
+    for stage in stages:
+        ledger.complete(stage.name)
+
+
+def _done(ledger: Ledger, stage: Stage, tiles: Sequence[Tile], tile_size: int) -> set[str]:
+    """Keys of the tiles that need no work; makes the store anew where what stands there is of no use."""
+    begun = ledger.stage(stage.name, stage.signature) if stage.store.exists() else None
+    if begun is not None and begun.complete:  # whatever its tiling: the pixels are the same
+        return {tile.key for tile in tiles}
+    if begun is None or begun.tile_size != tile_size:
+        ledger.forget(stage.name)
+        shutil.rmtree(stage.store, ignore_errors=True)
+        stage.store.parent.mkdir(parents=True, exist_ok=True)
+        stage.create()
+        ledger.begin(stage.name, stage.signature, tile_size)
+    return ledger.done(stage.name)
+
+
+def _attempt(
+    ledger: Ledger,
+    tile: Tile,
+    wanted: frozenset[str],
+    work: Callable[[Tile, frozenset[str]], Mapping[str, TileResult]],
+) -> str | None:
+    started = time.monotonic()
+    try:
+        results = work(tile, wanted)
+    except MapError:
+        raise
+    except Exception as error:  # whatever broke this tile is recorded, and the others go on
+        reason = f"{type(error).__name__}: {error}"
+        for name in wanted:
+            ledger.fail(name, tile.key, reason, time.monotonic() - started)
+        log.warning("tile %s failed: %s", tile.key, reason, exc_info=log.isEnabledFor(logging.DEBUG))
+        return str(error) or reason
+    for name, result in results.items():
+        ledger.finish(name, tile.key, result, time.monotonic() - started)
+    return None

@@ -49,6 +49,12 @@ class Workspace:
         """Store of class and confidence of one prompt set, before they become COGs."""
         return self.work / "labels" / f"{prompt_set}.zarr"
 
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small text file, whole or not at all."""
+        part = self.out / (name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.out / name)
+
     def write_file(self, name: str, valid: str, write: Callable[[Path], None]) -> str:
         """Write an output file unless it stands already with the same signature; returns its sha256.
 

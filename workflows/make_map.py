@@ -1,0 +1,288 @@
+"""make-map: from an area, a year and words to maps.
+
+The whole pipeline reads top to bottom in :func:`make_map`: everything is checked before anything is written; then
+the cube, the labels and the maps are made, each tile once, and described.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import click
+import zarr
+
+from timesenmap.catalogs import find_scenes
+from timesenmap.model import class_embeddings, load_encoder, load_prompt_set
+from timesenmap.pipeline import rasters
+from timesenmap.pipeline.aoi import read_aoi
+from timesenmap.pipeline.cube import composite_tile, create_cube, write_tile
+from timesenmap.pipeline.describe import describe_run
+from timesenmap.pipeline.encode import EncoderRef, check_encoder
+from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.grid import Tile, aoi_mask, grid_for, tiles_over
+from timesenmap.pipeline.label import (
+    CubeWindow,
+    Question,
+    create_embedding_store,
+    create_label_store,
+    embed_tile,
+    label_tile,
+    write_embeddings,
+    write_labels,
+)
+from timesenmap.pipeline.ledger import TileResult
+from timesenmap.pipeline.observations import Observations, count_observations
+from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.record import RunRecord
+from timesenmap.pipeline.tiling import Stage, run_stages
+from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, signature
+from timesenmap.workflows import demo
+from timesenmap.workflows.commands import with_exit_codes
+from timesenmap.workflows.job import Job, resolve_job
+from timesenmap.workflows.options import given, options_of
+from timesenmap.workflows.plan import Plan, forecast
+from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.summary import record_of, report_lines, tags_of
+
+log = logging.getLogger("timesenmap.make_map")
+
+
+def make_map(job: Job, *, stages: Stages | None = None) -> RunRecord:
+    """Make the maps of a job, or bring its output folder up to date.
+
+    Parameters
+    ----------
+    job : what to make
+    stages : shows progress; log lines by default
+
+    Returns
+    -------
+    The record of the run, as written to ``run.json``.
+
+    Raises
+    ------
+    MapError, CatalogError, ModelError
+        bad input; nothing was written.
+    SceneReadError, TilesFailedError
+        something could not be read or computed; what was finished is kept, and the same job goes on from there.
+    """
+    stages = stages or Stages(bars=False)
+    plan = prepare(job, stages)
+    with open_workspace(job.out, plan.place) as workspace:
+        workspace.write_text("job.yaml", job.to_yaml())
+        build_cube(plan, workspace, stages)
+        if job.keep_embeddings:
+            embed_pixels(plan, workspace, stages)
+        label_pixels(plan, workspace, stages)
+        write_maps(plan, workspace, stages)
+        record = record_of(plan, workspace, stages.seconds)
+        describe_run(workspace.out, record)
+        record.write(workspace.out / "run.json")
+    return record
+
+
+def prepare(job: Job, stages: Stages) -> Plan:
+    """Check everything a job names, find its scenes, and plan its tiles; nothing is written."""
+    with stages.stage("prepare", 1, "job") as advance:
+        aoi = read_aoi(job.aoi, crs=job.aoi_crs)
+        for note in aoi.notes:
+            log.warning("%s: %s", aoi.name, note)
+        period = Period.of(year=job.year, start=job.start)
+        grid = grid_for(aoi, resolution=job.resolution, crs=job.crs)
+        prompt_sets = tuple(load_prompt_set(name) for name in job.prompts)
+        names = [prompts.name for prompts in prompt_sets]
+        if len(set(names)) < len(names):
+            raise MapError(f"--prompts {' '.join(job.prompts)}: two prompt sets have the same name; name each one once")
+        encoder = load_encoder(job.encoder)
+        check_encoder(encoder)
+        search = find_scenes(
+            job.catalog,
+            area=aoi.geometry,
+            start=period.start,
+            end=period.end,
+            collection=job.collection,
+            max_cloud_cover=job.max_cloud_cover,
+            skip_bad_items=job.skip_bad_items,
+        )
+        plan = Plan(
+            job=job,
+            aoi=aoi,
+            period=period,
+            grid=grid,
+            prompt_sets=prompt_sets,
+            encoder=EncoderRef.of(job.encoder, encoder),
+            config=encoder.config,
+            tiles=tuple(tiles_over(aoi, grid, job.tile_size)),
+            search=search,
+        )
+        plan.require_scenes()
+        check_folder(job.out, plan.place)
+        advance(1)
+    return plan
+
+
+def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
+    """Composite the scenes into the cube: twelve monthly medians of ten bands, tile by tile."""
+
+    def work(tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
+        reflectance, clear = composite_tile(
+            plan.search.scenes, plan.grid, tile, plan.period, set_aside=frozenset(plan.job.set_aside)
+        )
+        checksum = write_tile(workspace.cube, tile, reflectance, clear)
+        inside = aoi_mask(plan.aoi, tile.geobox(plan.grid))
+        return {"cube": TileResult(checksum, count_observations(clear, inside))}
+
+    cube = Stage(
+        "cube",
+        plan.cube_signature,
+        workspace.cube,
+        partial(create_cube, workspace.cube, plan.grid, plan.period, tile_size=plan.job.tile_size),
+    )
+    with stages.stage("cube", plan.pixels, "px") as advance, plan.search.profile.reading():
+        run_stages(workspace.ledger, [cube], tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance)
+
+
+def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
+    """Encode every pixel of the cube and keep the embeddings."""
+    cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
+    dim = plan.config.embedding
+
+    def work(tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
+        embedding, scale = embed_tile(tile, cube, plan.encoder, dim=dim)
+        return {"embeddings": write_embeddings(workspace.embeddings, tile, embedding, scale)}
+
+    embeddings = Stage(
+        "embeddings",
+        plan.embeddings_signature,
+        workspace.embeddings,
+        partial(
+            create_embedding_store,
+            workspace.embeddings,
+            plan.grid.shape.yx,
+            dim=dim,
+            tile_size=plan.job.tile_size,
+        ),
+    )
+    with stages.stage("embeddings", plan.pixels, "px") as advance:
+        run_stages(
+            workspace.ledger, [embeddings], tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance
+        )
+
+
+def label_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
+    """Give every pixel, for each prompt set, its class and confidence; a pixel is encoded once for all sets."""
+    cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
+    embeddings = workspace.embeddings if plan.job.keep_embeddings else None
+    encoder = load_encoder(plan.job.encoder)
+    questions = {
+        plan.labels_stage(prompts): Question.of(prompts, class_embeddings(prompts, encoder), plan.config.temperature)
+        for prompts in plan.prompt_sets
+    }
+
+    def work(tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
+        asked = {stage: question for stage, question in questions.items() if stage in wanted}
+        labels = label_tile(tile, cube, plan.encoder, tuple(asked.values()), embeddings=embeddings)
+        inside = aoi_mask(plan.aoi, tile.geobox(plan.grid))
+        return {
+            stage: write_labels(workspace.labels(question.prompt_set), tile, layers, inside)
+            for (stage, question), layers in zip(asked.items(), labels, strict=True)
+        }
+
+    labels = [
+        Stage(
+            plan.labels_stage(prompts),
+            plan.labels_signature(prompts),
+            workspace.labels(prompts.name),
+            partial(
+                create_label_store,
+                workspace.labels(prompts.name),
+                plan.grid.shape.yx,
+                tile_size=plan.job.tile_size,
+            ),
+        )
+        for prompts in plan.prompt_sets
+    ]
+    with stages.stage("labels", plan.pixels, "px") as advance:
+        run_stages(workspace.ledger, labels, tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance)
+
+
+def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
+    """Write the maps as cloud-optimised GeoTIFFs with names, colours and styles."""
+    with stages.stage("maps", 2 * len(plan.prompt_sets) + 1, "file") as advance:
+        for prompts in plan.prompt_sets:
+            store = zarr.open_group(workspace.labels(prompts.name), mode="r")
+            tags = tags_of(plan, prompts)
+            valid = signature(labels=plan.labels_signature(prompts), tags=tags)
+            workspace.write_file(
+                f"{prompts.name}.tif",
+                valid,
+                partial(
+                    rasters.write_class_map,
+                    values=store["class"],
+                    grid=plan.grid,
+                    classes=prompts.classes,
+                    tags=tags,
+                ),
+            )
+            advance(1)
+            workspace.write_file(
+                f"{prompts.name}.confidence.tif",
+                valid,
+                partial(rasters.write_confidence_map, values=store["confidence"], grid=plan.grid, tags=tags),
+            )
+            advance(1)
+        tags = tags_of(plan)
+        workspace.write_file(
+            "observations.tif",
+            signature(cube=plan.cube_signature, tags=tags),
+            partial(
+                rasters.write_observation_map,
+                values=Observations(workspace.cube, plan.aoi, plan.grid),
+                grid=plan.grid,
+                tags=tags,
+            ),
+        )
+        advance(1)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@options_of(Job, repeated=("prompts",))
+@click.option("--job", "job_file", type=click.Path(path_type=Path), help="YAML file of the same fields; flags win")
+@click.option("--demo", "demonstration", is_flag=True, help="generate a place with a year of scenes, and map it")
+@click.option("--dry-run", is_flag=True, help="say what would be done and how long it takes; write nothing")
+@click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
+@click.option("-v", "--verbose", is_flag=True, help="log more")
+@click.version_option(package_name="timesenmap", prog_name="make-map")
+@with_exit_codes
+def main(
+    job_file: Path | None, demonstration: bool, dry_run: bool, show_config: bool, verbose: bool, **options: object
+) -> None:
+    """Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
+
+    \b
+    make-map --aoi fields.geojson --prompts crops --year 2024 --out out/
+    make-map --aoi 3.0,50.8,3.1,50.9 --prompts land-cover --prompts mine.yaml --year 2024 --out out/
+    make-map --demo --out demo/
+
+    Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed.
+    """
+    set_up_logging(verbose=verbose)
+    flags = given(options)
+    if demonstration:
+        flags = demo.demo_flags(flags)
+    job = resolve_job(flags, job_file)
+    if show_config:
+        click.echo(job.to_yaml(), nl=False)
+        return
+    stages = Stages()
+    if dry_run:
+        for what, how_much in forecast(prepare(job, stages)):
+            click.echo(f"{what:<24}{how_much}")
+        return
+    record = make_map(job, stages=stages)
+    for line in report_lines(record, job.out):
+        click.echo(line)
+    if demonstration:
+        for line in demo.agreement(job.out, record):
+            click.echo(line)

@@ -1,0 +1,164 @@
+"""The plan of a run: everything that was asked, checked and found, before anything is written."""
+
+import collections
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+from shapely.geometry import mapping
+
+from timesenmap.catalogs import SceneSearch
+from timesenmap.catalogs.bands import BANDS
+from timesenmap.model import EncoderConfig, PromptSet
+from timesenmap.pipeline.aoi import Aoi
+from timesenmap.pipeline.cube import CUBE_FORMAT
+from timesenmap.pipeline.encode import EncoderRef, encoder_of
+from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.workspace import signature
+from timesenmap.workflows.job import Job
+
+# Rates for a forecast, stated with it: what one process reads and decodes from a service in the same region.
+READ_MB_PER_SECOND = 40.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked job: its area, grid, months, scenes, encoder and questions, and the tiles it will do."""
+
+    job: Job
+    aoi: Aoi
+    period: Period
+    grid: GeoBox
+    prompt_sets: tuple[PromptSet, ...]
+    encoder: EncoderRef
+    config: EncoderConfig
+    tiles: tuple[Tile, ...]
+    search: SceneSearch
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all tiles."""
+        return sum(tile.pixels for tile in self.tiles)
+
+    @cached_property
+    def place(self) -> dict[str, object]:
+        """What the maps are maps of; an output folder holds one place only."""
+        grid = self.grid
+        return {
+            "crs": str(grid.crs),
+            "transform": list(grid.affine)[:6],
+            "shape": list(grid.shape.yx),
+            "start": self.period.start.isoformat(),
+            "aoi": self.aoi.geometry.wkt,
+        }
+
+    @cached_property
+    def cube_signature(self) -> str:
+        """Hash of all the cube depends on."""
+        scenes = [
+            {
+                "id": scene.id,
+                "assets": [scene.href(band) for band in (*BANDS, "SCL")],
+                "scaling": [(scene.scaling[band].scale, scene.scaling[band].offset) for band in BANDS],
+            }
+            for scene in self.search.scenes
+        ]
+        return signature(format=CUBE_FORMAT, place=self.place, scenes=scenes, set_aside=sorted(self.job.set_aside))
+
+    @cached_property
+    def embeddings_signature(self) -> str:
+        """Hash of all the embeddings depend on."""
+        encoder = self.encoder
+        return signature(
+            cube=self.cube_signature, encoder=encoder.sha256, device=encoder.device, precision=encoder.precision
+        )
+
+    @staticmethod
+    def labels_stage(prompts: PromptSet) -> str:
+        """Name of the stage that labels the pixels with one prompt set."""
+        return f"labels:{prompts.name}"
+
+    def labels_signature(self, prompts: PromptSet) -> str:
+        """Hash of all the labels of one prompt set depend on."""
+        return signature(
+            embeddings=self.embeddings_signature, prompts=prompts.sha256, from_stored=self.job.keep_embeddings
+        )
+
+    def scenes_by_month(self) -> tuple[int, ...]:
+        """Scenes in each of the twelve months."""
+        counted = collections.Counter((scene.datetime.year, scene.datetime.month) for scene in self.search.scenes)
+        return tuple(counted[month] for month in self.period.months)
+
+    def require_scenes(self) -> None:
+        """Refuse a job without a single scene, and say what to look at."""
+        if self.search.scenes:
+            return
+        west, south, east, north = self.aoi.geometry.bounds
+        msg = (
+            f"--catalog {self.job.catalog}: no scene from {self.period.start} to {self.period.end} touches the area "
+            f"(lon {west:.4f} to {east:.4f}, lat {south:.4f} to {north:.4f}); check --aoi, --aoi-crs, --year and --catalog"
+        )
+        if self.search.refused:
+            msg += f"; {len(self.search.refused)} were refused, first {self.search.refused[0].id}: "
+            msg += self.search.refused[0].reason
+        raise MapError(msg)
+
+    def geojson(self) -> dict[str, object]:
+        """Area of interest as a GeoJSON geometry, lon/lat."""
+        return dict(mapping(self.aoi.geometry))
+
+
+def forecast(plan: Plan) -> list[tuple[str, str]]:
+    """Say what a run will do and cost, as (what, how much) rows; nothing is written.
+
+    The encoder is timed on this machine for a moment; reading is reckoned at a stated rate.
+    """
+    height, width = plan.grid.shape.yx
+    by_month = plan.scenes_by_month()
+    encoder = encoder_of(plan.encoder)
+    side = plan.config.patch
+    sample = np.random.default_rng(0).random((2048, 12, len(BANDS), *((side, side) if side > 1 else ())), np.float32)
+    encoder.embed(sample[:256])
+    started = time.perf_counter()
+    encoder.embed(sample)
+    rate = len(sample) / (time.perf_counter() - started)
+    read = sum(_bytes_read(plan, scene.footprint) for scene in plan.search.scenes)
+    store = plan.pixels * 12 * (2 * len(BANDS) + 1)
+    seconds = read / 1e6 / READ_MB_PER_SECOND + plan.pixels / rate
+    missing = [f"{year}-{month:02d}" for (year, month), n in zip(plan.period.months, by_month, strict=True) if not n]
+    return [
+        ("area", f"{plan.aoi.name}, {height} x {width} pixels of {plan.job.resolution:g} m in {plan.grid.crs}"),
+        ("period", f"{plan.period.start} to {plan.period.end}"),
+        ("scenes", f"{len(plan.search.scenes)} from {plan.search.profile.title} ({len(plan.search.refused)} left out)"),
+        (
+            "by month",
+            ", ".join(f"{y}-{m:02d}: {n}" for (y, m), n in zip(plan.period.months, by_month, strict=True)),
+        ),
+        ("months without a scene", ", ".join(missing) or "none"),
+        ("tiles", f"{len(plan.tiles)} of up to {plan.job.tile_size} x {plan.job.tile_size} ({plan.pixels:,} pixels)"),
+        ("to read", f"about {read / 1e9:.2f} GB before compression"),
+        ("to store", f"at most {store / 1e9:.2f} GB for the cube before compression"),
+        (
+            "encoder",
+            f"{plan.config.name} on {plan.encoder.device} in {plan.encoder.precision}: {rate:,.0f} pixels/s now",
+        ),
+        ("time", f"about {_duration(seconds)} (reading at {READ_MB_PER_SECOND:g} MB/s, encoding as measured)"),
+        ("maps", ", ".join(f"{prompts.name} ({len(prompts.classes)} classes)" for prompts in plan.prompt_sets)),
+    ]
+
+
+def _bytes_read(plan: Plan, footprint: object) -> float:
+    """Bytes of one scene's pixels that fall in the area: four bands at 10 m, six and SCL at 20 m, 2 bytes (SCL 1)."""
+    shared = plan.aoi.geometry.intersection(footprint).area / plan.aoi.geometry.area
+    square_metres = plan.pixels * plan.job.resolution**2
+    return float(shared * square_metres * (4 * 2 / 100 + (6 * 2 + 1) / 400))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,176 @@
+"""From what a run left in its ledger to the record that readers trust."""
+
+import datetime as dt
+from importlib.metadata import version
+from pathlib import Path
+
+import rasterio
+
+from timesenmap.catalogs import Scene
+from timesenmap.catalogs.bands import BANDS
+from timesenmap.model import PromptSet
+from timesenmap.pipeline.record import (
+    ClassRecord,
+    EncoderRecord,
+    GridRecord,
+    MapRecord,
+    ObservationRecord,
+    RefusedRecord,
+    RunRecord,
+    SceneRecord,
+)
+from timesenmap.pipeline.workspace import Workspace, sha256_of
+from timesenmap.workflows.plan import Plan
+
+# A pixel of fewer months is mapped, and said to be little seen.
+_FEW_MONTHS = 4
+
+
+def tags_of(plan: Plan, prompts: PromptSet | None = None) -> dict[str, str]:
+    """Metadata written into the maps; nothing in it changes from one run of a job to the next."""
+    tags = {
+        "TIFFTAG_SOFTWARE": f"timesenmap {version('timesenmap')}",
+        "PERIOD": f"{plan.period.start}/{plan.period.end}",
+        "SCENES": str(len(plan.search.scenes)),
+        "CATALOGUE": plan.search.profile.title,
+        "ATTRIBUTION": plan.search.profile.attribution,
+    }
+    if prompts is not None:
+        tags |= {
+            "TITLE": f"{prompts.title}, {_period_words(plan)}",
+            "ENCODER": f"{plan.config.name} sha256:{plan.encoder.sha256}",
+            "PROMPTS": f"{prompts.name} sha256:{prompts.sha256}",
+        }
+    return tags
+
+
+def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> RunRecord:
+    """Sum up a finished run."""
+    seen = workspace.ledger.totals("cube")
+    pixels = seen["pixels"][0]
+    observations = ObservationRecord(
+        months=tuple(f"{year}-{month:02d}" for year, month in plan.period.months),
+        scenes_by_month=plan.scenes_by_month(),
+        clear_share_by_month=tuple(round(n / pixels, 6) if pixels else 0.0 for n in seen["clear_by_month"]),
+        clear_months_histogram=tuple(seen["clear_months"]),
+    )
+    return RunRecord(
+        title=f"{' and '.join(prompts.title for prompts in plan.prompt_sets)}: {plan.aoi.name}, {_period_words(plan)}",
+        created=dt.datetime.now(dt.UTC).replace(microsecond=0),
+        job=plan.job.model_dump(mode="json"),
+        versions=_versions(),
+        catalogue=plan.search.profile.title,
+        attribution=plan.search.profile.attribution,
+        aoi=plan.geojson(),
+        aoi_notes=tuple(plan.aoi.notes),
+        grid=GridRecord(
+            crs=str(plan.grid.crs),
+            shape=plan.grid.shape.yx,
+            transform=tuple(plan.grid.affine)[:6],
+            resolution=plan.job.resolution,
+        ),
+        scenes=tuple(_scene(scene) for scene in plan.search.scenes),
+        refused=tuple(RefusedRecord(id=refused.id, reason=refused.reason) for refused in plan.search.refused),
+        set_aside=plan.job.set_aside,
+        encoder=EncoderRecord(
+            name=plan.config.name,
+            sha256=plan.encoder.sha256,
+            text_tower=plan.config.text_tower,
+            temperature=plan.config.temperature,
+            device=plan.encoder.device,
+            precision=plan.encoder.precision,
+            training_data=plan.config.training_data,
+            licence=plan.config.licence,
+        ),
+        observations=observations,
+        maps=tuple(_map(prompts, workspace) for prompts in plan.prompt_sets),
+        timings=dict(seconds),
+        warnings=tuple(_warnings(observations, pixels)),
+    )
+
+
+def report_lines(record: RunRecord, out: Path) -> list[str]:
+    """Say what a run made, for the terminal: files, and area and confidence of each class found."""
+    hectares = record.grid.resolution**2 / 10_000
+    lines = []
+    for made in record.maps:
+        lines.append(f"{out / made.class_map}  {made.title}")
+        for cls in sorted(made.classes, key=lambda cls: -cls.pixels):
+            if cls.pixels:
+                lines.append(
+                    f"  {cls.name:<40}{cls.pixels * hectares:>12,.1f} ha  confidence {cls.mean_confidence:.0f} %"
+                )
+        if made.no_data_pixels:
+            lines.append(f"  {'no data':<40}{made.no_data_pixels * hectares:>12,.1f} ha")
+    lines += [f"warning: {warning}" for warning in record.warnings]
+    lines.append(f"{out / 'index.html'}  report; {out / 'map.qgz'}  QGIS project; {out / 'run.json'}  record")
+    return lines
+
+
+def _period_words(plan: Plan) -> str:
+    if plan.period.start.month == 1:
+        return str(plan.period.start.year)
+    (y0, m0), (y1, m1) = plan.period.months[0], plan.period.months[-1]
+    return f"{y0}-{m0:02d} to {y1}-{m1:02d}"
+
+
+def _versions() -> dict[str, str]:
+    names = ("timesenmap", "torch", "xarray", "dask", "zarr", "rasterio", "stackstac", "pystac", "numpy")
+    return {name: version(name) for name in names} | {"GDAL": rasterio.__gdal_version__}
+
+
+def _scene(scene: Scene) -> SceneRecord:
+    properties = scene.item.properties
+    baseline = properties.get("s2:processing_baseline") or properties.get("processing:version")
+    return SceneRecord(
+        id=scene.id,
+        datetime=scene.datetime,
+        baseline=None if baseline is None else str(baseline),
+        radiometry={
+            band: f"scale {scaling.scale:g} offset {scaling.offset:g}: {scaling.rule}"
+            for band, scaling in ((band, scene.scaling[band]) for band in BANDS)
+        },
+    )
+
+
+def _map(prompts: PromptSet, workspace: Workspace) -> MapRecord:
+    totals = workspace.ledger.totals(Plan.labels_stage(prompts))
+    pixels, confidence = totals["pixels"], totals["confidence_sum"]
+    class_map = f"{prompts.name}.tif"
+    return MapRecord(
+        prompt_set=prompts.name,
+        title=prompts.title,
+        prompts_sha256=prompts.sha256,
+        class_map=class_map,
+        confidence_map=f"{prompts.name}.confidence.tif",
+        classes=tuple(
+            ClassRecord(
+                code=cls.code,
+                name=cls.name,
+                colour=cls.colour,
+                pixels=pixels[cls.code],
+                mean_confidence=round(confidence[cls.code] / pixels[cls.code], 1) if pixels[cls.code] else None,
+            )
+            for cls in prompts.classes
+        ),
+        no_data_pixels=pixels[0],
+        confidence_histogram=tuple(totals["confidence"]),
+        checksum=sha256_of(Path(workspace.out) / class_map),
+    )
+
+
+def _warnings(observations: ObservationRecord, pixels: int) -> list[str]:
+    """Say what a reader of the maps should know before trusting them."""
+    warnings = []
+    histogram = observations.clear_months_histogram
+    unseen, few = histogram[0], sum(histogram[1:_FEW_MONTHS])
+    if unseen:
+        warnings.append(f"{unseen:,} of {pixels:,} pixels have no clear observation in any month: no data in the maps")
+    if few:
+        warnings.append(f"{few:,} of {pixels:,} pixels were seen in fewer than {_FEW_MONTHS} months")
+    without = [
+        month for month, share in zip(observations.months, observations.clear_share_by_month, strict=True) if not share
+    ]
+    if without:
+        warnings.append(f"no clear observation anywhere in {', '.join(without)}: masked, not filled")
+    return warnings
