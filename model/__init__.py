@@ -8,12 +8,14 @@ from timesenmap.model.errors import ModelError
 
 if TYPE_CHECKING:
     from timesenmap.model.encoder import Encoder, load_encoder, new_encoder
+    from timesenmap.model.towers import embed_texts
 
-__all__ = ["Encoder", "EncoderConfig", "ModelError", "load_encoder", "new_encoder"]
+__all__ = ["Encoder", "EncoderConfig", "ModelError", "embed_texts", "load_encoder", "new_encoder"]
 
 # Loaded when first asked for: torch takes seconds to import, and --help or --show-config need none of it.
 _LAZY = {
     "Encoder": "encoder",
+    "embed_texts": "towers",
     "load_encoder": "encoder",
     "new_encoder": "encoder",
 }
