@@ -1,0 +1,133 @@
+"""Numbers and words that several descriptions of a run share: areas, period, places in the grid's CRS."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+
+from timesenmap.pipeline.record import GridRecord, MapRecord, RunRecord
+
+_MONTH_NAMES = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """One class of a map with its area; ``share`` (0..1) is of the classified pixels; confidence 0..100."""
+
+    code: int
+    name: str
+    colour: str
+    pixels: int
+    hectares: float
+    share: float
+    mean_confidence: float | None
+
+
+def pixel_hectares(grid: GridRecord) -> float:
+    """Area of a pixel: of the grid's cells in a projected CRS, the mean geodesic area in a geographic one.
+
+    The projected area is not corrected for the projection's scale: in UTM that is off by at most 0.2 % within a
+    zone, and nothing in an equal-area CRS.
+    """
+    a, b, _, d, e, _ = grid.transform
+    crs = pyproj.CRS.from_user_input(grid.crs)
+    if crs.is_projected:
+        metres = crs.axis_info[0].unit_conversion_factor
+        return abs(a * e - b * d) * metres**2 / 1e4
+    area, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shapely.segmentize(extent(grid), 0.1))
+    return float(abs(area)) / (grid.shape[0] * grid.shape[1]) / 1e4
+
+
+def metres_a_pixel(grid: GridRecord) -> float:
+    """Width of a pixel on the ground in metres; in a geographic CRS that of the middle row."""
+    crs = pyproj.CRS.from_user_input(grid.crs)
+    if crs.is_projected:
+        return abs(grid.transform[0]) * float(crs.axis_info[0].unit_conversion_factor)
+    middle = extent(grid).centroid
+    _, _, metres = pyproj.Geod(ellps="WGS84").inv(middle.x, middle.y, middle.x + abs(grid.transform[0]), middle.y)
+    return float(metres)
+
+
+def class_areas(map_record: MapRecord, grid: GridRecord) -> list[ClassArea]:
+    """Classes that occur in a map, largest first (ties by code)."""
+    hectares = pixel_hectares(grid)
+    total = sum(c.pixels for c in map_record.classes)
+    areas = [
+        ClassArea(
+            code=c.code,
+            name=c.name,
+            colour=c.colour,
+            pixels=c.pixels,
+            hectares=c.pixels * hectares,
+            share=c.pixels / total,
+            mean_confidence=c.mean_confidence,
+        )
+        for c in map_record.classes
+        if c.pixels
+    ]
+    return sorted(areas, key=lambda area: (-area.pixels, area.code))
+
+
+def mean_confidence(map_record: MapRecord) -> float | None:
+    """Mean of the map's confidence in percent; None where nothing is classified."""
+    counts = np.asarray(map_record.confidence_histogram)
+    return float(counts @ np.arange(101) / counts.sum()) if counts.any() else None
+
+
+def period(record: RunRecord) -> str:
+    """Return the twelve months in words: 'January to December 2018', 'August 2017 to July 2018'."""
+    (year0, month0), (year1, month1) = (
+        (int(text[:4]), int(text[5:7])) for text in (record.observations.months[0], record.observations.months[-1])
+    )
+    first = _MONTH_NAMES[month0 - 1] if year0 == year1 else f"{_MONTH_NAMES[month0 - 1]} {year0}"
+    return f"{first} to {_MONTH_NAMES[month1 - 1]} {year1}"
+
+
+def extent(grid: GridRecord) -> shapely.Polygon:
+    """Outline of the grid in its own CRS."""
+    a, _, c, _, e, f = grid.transform
+    height, width = grid.shape
+    ys, xs = sorted((f, f + e * height)), sorted((c, c + a * width))
+    return shapely.box(xs[0], ys[0], xs[1], ys[1])
+
+
+def footprint(grid: GridRecord) -> shapely.Geometry:
+    """Outline of the grid in lon/lat (EPSG:4326); edges bent by the projection are followed."""
+    outline = extent(grid)
+    return _reproject(shapely.segmentize(outline, outline.length / 64), grid.crs, "EPSG:4326")
+
+
+def aoi_in_grid(record: RunRecord) -> shapely.Geometry:
+    """Return the area of interest in the grid's CRS."""
+    return _reproject(shapely.geometry.shape(record.aoi), "EPSG:4326", record.grid.crs)
+
+
+def crs_name(grid: GridRecord) -> str:
+    """Name of the CRS for people: 'WGS 84 / UTM zone 31N (EPSG:32631)'."""
+    crs = pyproj.CRS.from_user_input(grid.crs)
+    authority = crs.to_authority()
+    return f"{crs.name} ({':'.join(authority)})" if authority else str(crs.name)
+
+
+def _reproject(geometry: shapely.Geometry, source: str, target: str) -> shapely.Geometry:
+    forward = pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+    def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(forward.transform(xy[:, 0], xy[:, 1]))
+
+    return shapely.transform(geometry, move)
