@@ -145,8 +145,8 @@ def _without_flag(said: _Statements) -> Scaling:
     carries, offset = said.carries_offset, said.offset
     if (carries or (carries is None and offset)) and _subtracting_service(said.item):
         raise said.refusal(
-            f"has {said.baseline_text} and lies in an archive where most files have the offset subtracted, but the item "
-            f"does not say whether this one has ({_FLAGS[0]} is missing)"
+            f"has {said.baseline_text} and lies in an archive where most files have the offset subtracted, but the "
+            f"item does not say whether this one has ({_FLAGS[0]} is missing)"
         )
     if said.contradictory:
         raise said.refusal(f"declares offset {offset:g} but has {said.baseline_text}: one of them is wrong")

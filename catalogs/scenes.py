@@ -46,7 +46,7 @@ class Scene:
     @property
     def datetime(self) -> dt.datetime:
         """Sensing time, aware, UTC."""
-        return sensing_time(self.item.id, self.item.properties)
+        return _item_time(self.item)
 
     @property
     def footprint(self) -> BaseGeometry:
@@ -81,7 +81,7 @@ def scene_from_item(item: pystac.Item, profile: Profile) -> Scene:
         and asset.
     """
     refuse_level_1c(item)
-    sensing_time(item.id, item.properties)
+    _item_time(item)
     if not item.geometry:
         raise CatalogError(f"item {item.id} has no geometry: where it lies is unknown; leave it out (--skip-bad-items)")
     footprint(item.geometry)
@@ -108,6 +108,12 @@ def sensing_time(item_id: str, properties: Mapping[str, Any]) -> dt.datetime:
             f"item {item_id} has datetime {value!r}, which is no time; leave it out (--skip-bad-items)"
         ) from None
     return when.replace(tzinfo=when.tzinfo or dt.UTC).astimezone(dt.UTC)
+
+
+def _item_time(item: pystac.Item) -> dt.datetime:
+    # pystac writes the properties' datetime only as it writes the item: one made in Python has none there.
+    stated = {"datetime": item.datetime} if item.datetime else item.properties
+    return sensing_time(item.id, stated)
 
 
 def item_crs(item: pystac.Item, key: str) -> str:
