@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyproj
 import shapely
-from numpy.typing import NDArray
 
+from timesenmap.pipeline import projection
+from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.record import GridRecord, MapRecord, RunRecord
 
 _MONTH_NAMES = (
@@ -107,14 +108,20 @@ def extent(grid: GridRecord) -> shapely.Polygon:
 
 
 def footprint(grid: GridRecord) -> shapely.Geometry:
-    """Outline of the grid in lon/lat (EPSG:4326); edges bent by the projection are followed."""
-    outline = extent(grid)
-    return _reproject(shapely.segmentize(outline, outline.length / 64), grid.crs, "EPSG:4326")
+    """Outline of the grid in lon/lat (EPSG:4326), cut at the antimeridian; MapError where it has none."""
+    outline = projection.to_lon_lat(extent(grid), pyproj.CRS.from_user_input(grid.crs))
+    if outline is None:
+        raise MapError(f"the grid ({grid.crs}) has no outline in longitude and latitude")
+    return outline
 
 
 def aoi_in_grid(record: RunRecord) -> shapely.Geometry:
-    """Return the area of interest in the grid's CRS."""
-    return _reproject(shapely.geometry.shape(record.aoi), "EPSG:4326", record.grid.crs)
+    """Return the area of interest in the grid's CRS; MapError where it has no place there."""
+    area = shapely.geometry.shape(record.aoi)
+    moved = projection.project(area, projection.LON_LAT, pyproj.CRS.from_user_input(record.grid.crs))
+    if moved is None:
+        raise MapError(f"the area of interest cannot be drawn in the grid's CRS ({record.grid.crs})")
+    return moved
 
 
 def crs_name(grid: GridRecord) -> str:
@@ -122,12 +129,3 @@ def crs_name(grid: GridRecord) -> str:
     crs = pyproj.CRS.from_user_input(grid.crs)
     authority = crs.to_authority()
     return f"{crs.name} ({':'.join(authority)})" if authority else str(crs.name)
-
-
-def _reproject(geometry: shapely.Geometry, source: str, target: str) -> shapely.Geometry:
-    forward = pyproj.Transformer.from_crs(source, target, always_xy=True)
-
-    def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(forward.transform(xy[:, 0], xy[:, 1]))
-
-    return shapely.transform(geometry, move)

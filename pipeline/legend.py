@@ -8,7 +8,7 @@ and a style that sets nothing but the opacity wipes the palette (stac_floodplain
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from xml.etree import ElementTree as ET
@@ -247,10 +247,3 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
 
 def _plain(text: str) -> str:
     return _CONTROL.sub(" ", text)
-
-
-def present(classes: Sequence[LegendClass], counts: Sequence[int]) -> list[tuple[LegendClass, float]]:
-    """Classes that occur, with their share (0..1) of the classified pixels, largest first, ties by code."""
-    total = sum(counts)
-    rows = [(entry, count / total) for entry, count in zip(classes, counts, strict=True) if count > 0]
-    return sorted(rows, key=lambda row: (-row[1], row[0].code))

@@ -230,7 +230,7 @@ def make_run(
         versions={"timesenmap": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "rasterio": "1.4.4", "gdal": "3.10.3"},
         catalogue="earth-search (https://earth-search.aws.element84.com/v1, sentinel-2-l2a)",
         attribution=licence,
-        aoi=shapely.geometry.mapping(_lonlat(aoi, epsg)),
+        aoi=shapely.geometry.mapping(_lonlat(shapely.segmentize(aoi, 50), epsg)),
         aoi_notes=("a ring that crossed itself was repaired",),
         grid=GridRecord(crs=f"EPSG:{epsg}", shape=(height, width), transform=transform, resolution=10.0),
         scenes=scenes,

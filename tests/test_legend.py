@@ -77,9 +77,3 @@ def test_ramp_style_spans_the_ramp():
     shader = ET.fromstring(legend.qml(legend.ramp_pipe(legend.CONFIDENCE))).find(".//colorrampshader")
     assert (shader.get("minimumValue"), shader.get("maximumValue")) == ("0", "100")
     assert [item.get("label") for item in shader.findall("item")][::7] == ["0%", "100%"]
-
-
-def test_present_leaves_out_absent_classes_and_sorts_by_share():
-    a, b, c = (LegendEntry(code, name, "#000000") for code, name in ((1, "a"), (2, "b"), (3, "c")))
-    assert legend.present([a, b, c], [1, 0, 3]) == [(c, 0.75), (a, 0.25)]
-    assert legend.present([a, b], [0, 0]) == []

@@ -81,7 +81,7 @@ def test_period_in_words(run, first, last, words):
     assert figures.period(run.record.model_copy(update={"observations": observations})) == words
 
 
-def test_area_comes_back_in_the_grid_within_a_millimetre(run):
+def test_area_comes_back_in_the_grid_pixel_by_pixel(run):
     geometry = figures.aoi_in_grid(run.record)
     mask = rasterio.features.geometry_mask([geometry], run.grid.shape, run.grid.affine, invert=True)
     np.testing.assert_array_equal(mask, run.inside)
@@ -152,7 +152,8 @@ def test_preview_names_the_classes_that_occur_and_only_those(run, words):
     present = {c.name for m in run.record.maps for c in m.classes if c.pixels}
     absent = {c.name for m in run.record.maps for c in m.classes} - present
     assert len(absent) == 8
-    assert present <= set(words)
+    begun = {word.removesuffix("…") for word in words if word}
+    assert all(any(name == word or (len(word) > 15 and name.startswith(word)) for word in begun) for name in present)
     assert not absent & set(words)
     share = (run.classes["land-cover"] == 2).sum() / (run.classes["land-cover"] > 0).sum()
     assert words[words.index("Cropland") - 1] == f"{share:.0%}"

@@ -1,0 +1,11 @@
+"""What stands beside the maps: everything that helps to open, read and trust them."""
+
+from pathlib import Path
+
+from timesenmap.pipeline.preview import write_preview
+from timesenmap.pipeline.record import RunRecord
+
+
+def describe_run(out: Path, record: RunRecord) -> None:
+    """Write the picture of the run beside its maps, which lie in ``out``; whole or not at all."""
+    write_preview(out, record)
