@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ from timesenmap.catalogs.bands import BANDS
 Floats = npt.NDArray[np.float64]
 Frame = pd.DataFrame
 
-TABLE = Path(__file__).with_name("demonstration_spectra.csv")
 MONTHS = range(1, 13)
 COMPONENTS = 3
 MIN_SERIES = 3  # a month with fewer snow-free series is interpolated from its neighbours
@@ -259,6 +257,7 @@ def material_rows(name: str, spectra: Frame) -> list[dict[str, object]]:
 def _rows(
     name: str,
     months: Iterable[int],
+    *,
     means: Floats,
     sds: Floats,
     counts: npt.NDArray[np.int_],
@@ -292,34 +291,12 @@ def compute_table(series_folder: Path, spectra_file: Path) -> Frame:
 def write_table(table: Frame, path: Path) -> None:
     """Write the table as CSV, its sources and licences in the comment lines at its head."""
     lines = [
-        "# Monthly Sentinel-2 reflectance (0-1) of the demonstration's classes; month 0 = all year, n 0 = interpolated.",
+        "# Monthly Sentinel-2 reflectance (0-1) of the demonstration's classes; month 0: all year; n 0: interpolated.",
         "# Computed by timesenmap.catalogs.demonstration_spectra from real series and published spectra.",
         "# Contains statistics of modified Copernicus Sentinel data. Sources and licences:",
         *(f"# {key}: {text}" for key, text in SOURCES.items()),
     ]
     path.write_text("\n".join(lines) + "\n" + table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class ClassSpectra:
-    """Mean and sd (12 months, 10 bands) and principal loadings (10 bands, 3) of one class, reflectance 0-1."""
-
-    mean: Floats
-    sd: Floats
-    loadings: Floats
-
-
-@lru_cache(maxsize=1)
-def load_spectra() -> dict[str, ClassSpectra]:
-    """Read the shipped table: class name -> its statistics."""
-    table = pd.read_csv(TABLE, comment="#")
-    spectra = {}
-    for name, rows in table.groupby("class", sort=False):
-        months = len(rows) // 10
-        pcs = [f"pc{k + 1}" for k in range(COMPONENTS)]
-        mean, sd = (np.resize(rows[c].to_numpy(float).reshape(months, 10), (12, 10)) for c in ("mean", "sd"))
-        spectra[str(name)] = ClassSpectra(mean=mean, sd=sd, loadings=rows[pcs].to_numpy(float)[:10])
-    return spectra
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
