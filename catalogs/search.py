@@ -181,7 +181,9 @@ def _search_api(
     max_cloud_cover: float | None,
 ) -> Iterator[RawItem]:
     try:
-        client = Client.open(str(profile.url), stac_io=stac_io)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a server without conformance classes is refused below
+            client = Client.open(str(profile.url), stac_io=stac_io)
         if not client.conforms_to(ConformanceClasses.ITEM_SEARCH):
             raise CatalogError(
                 f"{profile.url} is no STAC API with item search; give the address of its catalog.json if it is static"

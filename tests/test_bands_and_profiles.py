@@ -223,7 +223,7 @@ def test_scene_of_a_static_item():
 
 def test_scene_of_an_item_made_in_python():
     item = make_item()
-    when = dt.datetime(2023, 6, 1, 10)  # noqa: DTZ001  (pystac takes naive times for UTC)
+    when = dt.datetime(2023, 6, 1, 10)  # pystac takes naive times for UTC
     made = pystac.Item("made", item.geometry, item.bbox, when, properties_without("datetime"))
     for key, asset in item.assets.items():
         made.add_asset(key, asset.clone())
