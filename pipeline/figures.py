@@ -118,6 +118,8 @@ def footprint(grid: GridRecord) -> shapely.Geometry:
 def aoi_in_grid(record: RunRecord) -> shapely.Geometry:
     """Return the area of interest in the grid's CRS; MapError where it has no place there."""
     area = shapely.geometry.shape(record.aoi)
+    if not isinstance(area, shapely.Polygon | shapely.MultiPolygon):
+        raise MapError(f"the area of interest is a {area.geom_type}: a polygon is needed")
     moved = projection.project(area, projection.LON_LAT, pyproj.CRS.from_user_input(record.grid.crs))
     if moved is None:
         raise MapError(f"the area of interest cannot be drawn in the grid's CRS ({record.grid.crs})")

@@ -146,7 +146,7 @@ def aux_xml(classes: Iterable[LegendClass]) -> str:
     band = ET.SubElement(dataset, "PAMRasterBand", band="1")
     names = ET.SubElement(band, "CategoryNames")
     for name in category_names(classes):
-        ET.SubElement(names, "Category").text = _plain(name)
+        ET.SubElement(names, "Category").text = plain(name)
     ET.indent(dataset)
     return ET.tostring(dataset, encoding="unicode") + "\n"
 
@@ -160,7 +160,7 @@ def palette_pipe(classes: Iterable[LegendClass]) -> ET.Element:
             palette,
             "paletteEntry",
             value=str(entry.code),
-            label=_plain(entry.name),
+            label=plain(entry.name),
             color=entry.colour.lower(),
             alpha="255",
         )
@@ -245,5 +245,6 @@ def _pipe(renderer: ET.Element) -> ET.Element:
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return the text with control characters as blanks, fit for XML."""
     return _CONTROL.sub(" ", text)

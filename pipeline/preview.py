@@ -4,6 +4,7 @@ Drawn at twice the size and reduced at the end, so that lines and letters come o
 (map left, legend right), several as cards in two columns.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 from timesenmap.pipeline import figures, lettering, pictures
 from timesenmap.pipeline.legend import CONFIDENCE, Ramp
 from timesenmap.pipeline.record import MapRecord, RunRecord
+from timesenmap.pipeline.whole import write_whole
 
 _SCALE = 2  # drawn this much larger than the picture
 _INK, _SOFT, _FAINT, _PAPER, _OUTLINE = "#1d2529", "#5b666c", "#c9cfd2", "#ffffff", "#20262a"
@@ -26,11 +28,9 @@ _INSET = 230 * _SCALE  # confidence below a map among several
 def write_preview(out: Path, record: RunRecord) -> Path:
     """Write ``preview.png`` into the output folder, whole or not at all, and return its path."""
     picture = draw_preview(out, record)
-    path = out / "preview.png"
-    part = path.with_name("preview.png.part")
-    picture.save(part, format="PNG", optimize=True)
-    part.replace(path)
-    return path
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return write_whole(out / "preview.png", buffer.getvalue())
 
 
 def draw_preview(out: Path, record: RunRecord) -> Image.Image:

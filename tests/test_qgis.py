@@ -1,0 +1,92 @@
+"""The QGIS project as a file; what QGIS makes of it is in integration/test_qgis_desktop.py."""
+
+import json
+import zipfile
+from xml.etree import ElementTree as ET
+
+import pyogrio
+import pyproj
+import pytest
+import shapely
+from outputs_fixture import HOSTILE, LAND_COVER, make_run
+
+from timesenmap.pipeline.qgis import project_xml, write_project
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    made = make_run(tmp_path_factory.mktemp("run"), height=64, width=80, title=HOSTILE, odd_name=HOSTILE)
+    write_project(made.out, made.record)
+    return made
+
+
+@pytest.fixture(scope="module")
+def project(run):
+    with zipfile.ZipFile(run.out / "map.qgz") as archive:
+        assert archive.namelist() == ["map.qgs"]
+        return ET.fromstring(archive.read("map.qgs"))
+
+
+def test_every_source_is_relative_and_there(run, project):
+    sources = [element.text for element in project.iterfind("projectlayers/maplayer/datasource")]
+    assert sorted(sources) == [
+        "./aoi.geojson",
+        "./crops.confidence.tif",
+        "./crops.tif",
+        "./land-cover.confidence.tif",
+        "./land-cover.tif",
+        "./observations.tif",
+    ]
+    assert all((run.out / source).is_file() for source in sources)
+    assert project.findtext("properties/Paths/Absolute") == "false"
+    assert str(run.out) not in ET.tostring(project, encoding="unicode")
+
+
+def test_tree_order_and_layers_speak_of_the_same_ids(project):
+    layers = [element.text for element in project.iterfind("projectlayers/maplayer/id")]
+    assert len(set(layers)) == 6
+    assert [element.get("id") for element in project.iter("layer-tree-layer")] == layers
+    assert [element.get("id") for element in project.iterfind("layerorder/layer")] == layers
+
+
+def test_layers_are_drawn_as_their_style_files_say(run, project):
+    for layer in project.iterfind("projectlayers/maplayer[@type='raster']"):
+        style = (run.out / layer.findtext("datasource")).with_suffix(".qml")
+        on_disk = ET.fromstring(style.read_text(encoding="utf-8").split("\n", 1)[1]).find("pipe")
+        assert ET.canonicalize(ET.tostring(layer.find("pipe")), strip_text=True) == ET.canonicalize(
+            ET.tostring(on_disk), strip_text=True
+        )
+
+
+def test_names_with_markup_stay_text(project):
+    assert project.findtext("title") == HOSTILE
+    labels = {entry.get("label") for entry in project.iter("paletteEntry")}
+    assert {HOSTILE, *(e.name for e in LAND_COVER if e.code != 5)} <= labels
+
+
+def test_outline_is_the_area_asked_for(run):
+    meta, _, geometry, fields = pyogrio.raw.read(run.out / "aoi.geojson")
+    assert meta["crs"] == "EPSG:4326"
+    assert shapely.from_wkb(geometry[0]).equals(shapely.geometry.shape(run.record.aoi))
+    assert fields[0].tolist() == [HOSTILE]
+
+
+def test_same_run_same_bytes(run, tmp_path):
+    first = (run.out / "map.qgz").read_bytes()
+    write_project(tmp_path, run.record)
+    assert (tmp_path / "map.qgz").read_bytes() == first
+    assert {path.name for path in tmp_path.iterdir()} == {"map.qgz", "aoi.geojson"}
+
+
+def test_crs_without_a_code_is_described_by_its_wkt(run):
+    crs = pyproj.CRS.from_proj4("+proj=laea +lat_0=51 +lon_0=3 +datum=WGS84 +units=m")
+    grid = run.record.grid.model_copy(update={"crs": crs.to_wkt()})
+    project = ET.fromstring(project_xml(run.record.model_copy(update={"grid": grid})).split("\n", 1)[1])
+    srs = project.find("projectCrs/spatialrefsys")
+    assert srs.find("authid") is None
+    assert pyproj.CRS.from_wkt(srs.findtext("wkt")) == crs
+
+
+def test_outline_file_is_valid_geojson_with_every_letter_kept(run):
+    text = (run.out / "aoi.geojson").read_text(encoding="utf-8")
+    assert json.loads(text)["features"][0]["properties"]["name"] == HOSTILE
