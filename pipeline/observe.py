@@ -1,0 +1,175 @@
+"""From scenes to the twelve composites of one tile: which scenes, which month, and the Dask graph."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from timesenmap.catalogs.bands import BANDS
+from timesenmap.catalogs.scenes import Scene
+from timesenmap.pipeline.composite import SCL_SET_ASIDE, composite
+from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.load import Library, load_scenes
+from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
+
+# A scene is read for a tile when its footprint comes this near, in metres: footprints are simplified outlines.
+# Whoever opens the file finds out exactly; too small a margin would make pixels depend on the tiling.
+_FOOTPRINT_SLACK = 5000.0
+
+
+def composite_tile(
+    scenes: Sequence[Scene],
+    grid: GeoBox,
+    tile: Tile,
+    period: Period,
+    *,
+    set_aside: Collection[int] = SCL_SET_ASIDE,
+    chunk: int = 512,
+    reader: Library = "stackstac",
+    gdal: Mapping[str, str] | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """Make the twelve composites of one tile.
+
+    One Dask graph with a block for each month and chunk, run by threads of this process whatever scheduler is
+    active: a tile is one task to a cluster. A block is reduced to its composite and copied out as soon as it is
+    read, so that no more observations are in memory than those of one month on one chunk for each thread.
+
+    Parameters
+    ----------
+    scenes
+        In any order; those outside the period or away from the tile are left alone.
+    grid, tile
+        The map grid, and the part of it to make.
+    period
+        The twelve months.
+    set_aside
+        Scene classes (SCL) that are not clear.
+    chunk
+        Pixels on a side of a block.
+    reader, gdal
+        See `load_scenes`.
+    threads
+        How many; by default one for each core.
+
+    Returns
+    -------
+    reflectance : ndarray
+        uint16 (12, 10, y, x): reflectance * 10000, 0 = no clear observation.
+    clear : ndarray
+        uint8 (12, y, x): number of clear observations.
+
+    Raises
+    ------
+    SceneReadError
+        An asset cannot be read.
+    """
+    geobox = tile.geobox(grid)
+    reflectance = np.zeros((12, len(BANDS), *tile.shape), np.uint16)
+    clear = np.zeros((12, *tile.shape), np.uint8)
+    months = scenes_by_month(scenes_near(scenes, geobox), period)
+    seen = [month for month in range(12) if months[month]]
+    if seen:
+        blocks = [
+            month_composite(months[month], geobox, set_aside=set_aside, chunk=chunk, reader=reader, gdal=gdal)
+            for month in seen
+        ]
+        targets: Any = [_Month(reflectance[month], clear[month]) for month in seen]  # anything with __setitem__
+        da.store(blocks, targets, lock=False, scheduler="threads", num_workers=threads)
+    return reflectance, clear
+
+
+def month_composite(
+    scenes: Sequence[Scene],
+    geobox: GeoBox,
+    *,
+    set_aside: Collection[int] = SCL_SET_ASIDE,
+    chunk: int = 512,
+    reader: Library = "stackstac",
+    gdal: Mapping[str, str] | None = None,
+) -> da.Array:
+    """Composite the scenes of one month, lazily.
+
+    Returns
+    -------
+    dask.array.Array
+        uint16 (11, y, x): reflectance * 10000 of the ten bands, then the number of clear observations; bands and
+        count in one array because a Dask block is one array. Chunked in space as `load_scenes` is.
+    """
+    dn, scl = load_scenes(scenes, geobox, chunk=chunk, reader=reader, gdal=gdal)
+    multiply, add = harmonisation(scenes)
+    packed: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
+        _composite_block,
+        dn.data,
+        scl.data[:, None],
+        multiply=multiply,
+        add=add,
+        set_aside=tuple(sorted(set_aside)),
+        drop_axis=0,
+        chunks=((len(BANDS) + 1,), *dn.data.chunks[2:]),
+        dtype=np.uint16,
+        meta=np.empty((0, 0, 0), np.uint16),
+    )
+    return packed
+
+
+def harmonisation(scenes: Sequence[Scene]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give (time, band) arrays multiply and add, with reflectance * 10000 = DN * multiply + add.
+
+    Rounded to nine decimals: 0.0001 * 10000 must be 1, and -0.1 * 10000 must be -1000, for integers to stay so.
+    """
+    scalings = [[scene.scaling[band] for band in BANDS] for scene in scenes]
+    multiply = np.array([[scaling.scale for scaling in row] for row in scalings], np.float64)
+    add = np.array([[scaling.offset for scaling in row] for row in scalings], np.float64)
+    return np.round(multiply * 10000, 9), np.round(add * 10000, 9)
+
+
+def scenes_by_month(scenes: Sequence[Scene], period: Period) -> list[list[Scene]]:
+    """Sort scenes into the twelve months of a period by sensing time (UTC); others are left out."""
+    months: list[list[Scene]] = [[] for _ in range(12)]
+    for scene in scenes:
+        month = period.month_of(scene.datetime)
+        if month is not None:
+            months[month].append(scene)
+    return months
+
+
+def scenes_near(scenes: Sequence[Scene], geobox: GeoBox) -> list[Scene]:
+    """Leave out the scenes whose footprint is more than 5 km away from a window of the grid."""
+    window = to_lon_lat(outline(geobox).buffer(_FOOTPRINT_SLACK, join_style="mitre"), grid_crs(geobox))
+    if window is None:  # around a pole, where longitudes do not tell
+        return list(scenes)
+    shapely.prepare(window)
+    return [scene for scene in scenes if window.intersects(scene.footprint)]
+
+
+class _Month:
+    """Where Dask stores the blocks of one month: bands and counts apart."""
+
+    def __init__(self, reflectance: NDArray[np.uint16], clear: NDArray[np.uint8]) -> None:
+        self._reflectance, self._clear = reflectance, clear
+
+    def __setitem__(self, where: tuple[slice, slice, slice], block: NDArray[np.uint16]) -> None:
+        _, ys, xs = where
+        self._reflectance[:, ys, xs] = block[:-1]
+        self._clear[ys, xs] = block[-1]
+
+    def __dask_tokenize__(self) -> int:
+        return id(self)  # a name for the graph without reading, or copying, the arrays
+
+
+def _composite_block(
+    dn: NDArray[np.uint16],
+    scl: NDArray[np.uint8],
+    *,
+    multiply: NDArray[np.float64],
+    add: NDArray[np.float64],
+    set_aside: tuple[int, ...],
+) -> NDArray[np.uint16]:
+    reflectance, clear = composite(dn, scl[:, 0], multiply, add, set_aside=set_aside)
+    return np.concatenate([reflectance, clear[None].astype(np.uint16)])
