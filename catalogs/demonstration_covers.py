@@ -36,7 +36,7 @@ class Cover:
 
     `parts` gives each class's share, one number or twelve (January first); `height` (metres) casts shadows;
     `between` and `within` scale the table's spread for whole patches (a field, a roof) and for pixels inside;
-    `snow` is the share of it that snow hides after a snowfall; `bloom` turns a crop's flowering on.
+    `snow` is the share of it that snow hides after a snowfall.
     """
 
     name: str
@@ -81,21 +81,17 @@ COVERS: tuple[Cover, ...] = (
     Cover("hedge", WOODLAND, {"broadleaved forest": 0.8, "meadow": 0.2}, height=6, within=0.4, snow=0.5),
     Cover("heath", SHRUBLAND, {"heath": 1.0}, height=1, between=0.45, within=0.4, snow=0.7),
     Cover("wetland", WETLAND, {"wetland": 0.9, "green water": 0.1}, between=0.4, within=0.4, snow=0.6),
-    Cover(
-        "lake", WATER, {"clear water": _mixed(_LAKE_GREEN), "green water": _LAKE_GREEN}, within=0.2, snow=0.0
-    ),
-    Cover(
-        "river", WATER, {"clear water": _mixed(_RIVER_SILT), "turbid water": _RIVER_SILT}, within=0.2, snow=0.0
-    ),
+    Cover("lake", WATER, {"clear water": _mixed(_LAKE_GREEN), "green water": _LAKE_GREEN}, within=0.2, snow=0.0),
+    Cover("river", WATER, {"clear water": _mixed(_RIVER_SILT), "turbid water": _RIVER_SILT}, within=0.2, snow=0.0),
     Cover("red roof", ARTIFICIAL, {"red roof": 0.75, "asphalt": 0.25}, height=9, between=0.8, snow=0.6),
     Cover("grey roof", ARTIFICIAL, {"grey roof": 0.7, "asphalt": 0.3}, height=9, between=0.6, snow=0.6),
-    Cover("hall roof", ARTIFICIAL, {"metal roof": 0.7, "concrete": 0.3}, height=8, between=0.6, snow=0.6),
+    Cover("hall roof", ARTIFICIAL, {"metal roof": 0.55, "asphalt": 0.45}, height=8, between=0.6, snow=0.6),
     Cover("asphalt", ARTIFICIAL, {"asphalt": 1.0}, between=0.3, snow=0.3),
-    Cover("yard", ARTIFICIAL, {"asphalt": 0.5, "concrete": 0.35, "meadow": 0.15}, between=0.4, snow=0.5),
+    Cover("yard", ARTIFICIAL, {"asphalt": 0.8, "concrete": 0.05, "meadow": 0.15}, between=0.4, snow=0.5),
     Cover("garden", ARTIFICIAL, {"meadow": 0.5, "broadleaved forest": 0.3, "asphalt": 0.2}, snow=0.8),
     Cover("track", ARTIFICIAL, {"gravel": 0.6, "meadow": 0.4}, between=0.3, snow=0.8),
-    Cover("quarry", BARE, {"gravel": 0.45, "sand": 0.25, "earth": 0.3}, between=0.3, within=0.3),
-    Cover("sand", BARE, {"sand": 0.7, "earth": 0.3}, between=1.5, within=2.0),
+    Cover("quarry", BARE, {"gravel": 0.6, "sand": 0.15, "earth": 0.25}, between=0.3, within=0.3),
+    Cover("sand", BARE, {"sand": 0.5, "gravel": 0.3, "earth": 0.2}, between=0.5, within=0.5),
 )
 CODE = {cover.name: code for code, cover in enumerate(COVERS)}
 """Position of each cover in `COVERS`, by name."""

@@ -236,13 +236,13 @@ def _paint_woods(canvas: _Canvas, wood: Mask) -> None:
 
 def _paint_heath_and_pits(canvas: _Canvas) -> None:
     """Sandy heath in the north-east with a quarry beside it, a gravel pit by the lake."""
-    suits = canvas.bump(0.80, 0.19, radius=0.17) + 0.09 * canvas.smooth + 0.05 * canvas.rough
+    suits = canvas.bump(0.80, 0.19, radius=0.17) + 0.09 * canvas.smooth + 0.015 * canvas.rough
     heath = suits > 0.47
     clump = cells(canvas.x, canvas.y, spacing=24, seed=canvas.seed + 24)
     canvas.paint(heath, "heath", scramble(clump.ident % 5, 1))
     canvas.paint(heath & (chance(clump.ident, 1) < 0.07), "coniferous forest", clump.ident)
     canvas.paint(heath & (chance(clump.ident, 1) > 0.93), "broadleaved forest", clump.ident)
-    canvas.paint(heath & (canvas.rough > 1.7), "sand", 2)
+    canvas.paint(heath & (canvas.rough > 2.0), "sand", 2)
     quarry = canvas.blob(0.885, 0.325, radius=0.052, salt=12)
     canvas.paint(canvas.burn(quarry), "quarry", cells(canvas.x, canvas.y, spacing=55, seed=canvas.seed).ident)
     canvas.paint(canvas.burn(quarry.buffer(-0.030 * canvas.size)), "sand", 1)
@@ -305,7 +305,7 @@ def _paint_roads(canvas: _Canvas, roads: Sequence[LineString]) -> None:
 def _paint_town(canvas: _Canvas) -> None:
     """Town on the north bank, village in the south-west, a works east of the town, scattered farms."""
     east, south = canvas.x / canvas.size, canvas.y / canvas.size
-    wobble = 0.016 * canvas.smooth + 0.007 * canvas.rough
+    wobble = 0.018 * canvas.smooth
     town = np.hypot((east - 0.575) / 1.2, south - 0.475) + wobble
     village = np.hypot((east - 0.20) / 1.5, south - 0.795) + wobble
     farms = cells(canvas.x, canvas.y, spacing=900 * canvas.scale, seed=canvas.seed + 28)
@@ -322,13 +322,14 @@ def _paint_town(canvas: _Canvas) -> None:
 def _paint_houses(canvas: _Canvas, built: Mask, *, dense: Mask) -> None:
     """Streets, houses and gardens; closed rows of larger houses where `dense`."""
     bend = 16 * canvas.scale * canvas.smooth
-    angle = np.deg2rad(17)
+    quarter = cells(canvas.x + bend, canvas.y - bend, spacing=300 * canvas.scale, seed=canvas.seed + 29)
+    angle = np.deg2rad(17 + 55 * (chance(quarter.ident, 1) - 0.5))
     a = canvas.x * np.cos(angle) + canvas.y * np.sin(angle) + bend
     b = canvas.y * np.cos(angle) - canvas.x * np.sin(angle) - bend
     street_a, street_b = np.mod(a, 120), np.mod(b, 61)
-    street = (street_a < 7.5) | (street_b < 7.0)
+    street = (street_a < 7.5) | (street_b < 7.0) | (quarter.edge < 4.5)
     lot_a, lot_b = np.floor(a / 18).astype(np.int64), np.floor(b / 61).astype(np.int64) * 2 + (street_b > 34)
-    lot = scramble(lot_a, lot_b, canvas.seed)
+    lot = scramble(lot_a, lot_b, quarter.ident)
     inside_a, inside_b = np.mod(a, 18), np.mod(street_b - 7, 27)
     shift = 3 * chance(lot, 1)
     near_street = np.where(lot_b % 2 == 0, inside_b, 27 - inside_b)

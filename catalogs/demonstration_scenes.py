@@ -149,7 +149,9 @@ def clear_reflectance(ground: Ground, acquisition: Acquisition) -> Floats:
     drift = rng.standard_normal(ground.texture.shape).astype(np.float32)
     for k in range(3):
         table = modes[EARLY_OR_LATE][:, :, k] * within[:, None]
-        pixels += table[ground.main] * (0.94 * ground.texture[k] + 0.34 * drift[k])[..., None]
+        # Neighbouring pixels differ in brightness more than in colour: the later components at half weight.
+        score_here = (0.94 * ground.texture[k] + 0.34 * drift[k]) * (1.0 if k == 0 else 0.5)
+        pixels += table[ground.main] * score_here[..., None]
     floor = 0.35 * year.mean[:, :, :].min(axis=1).astype(np.float32)  # no mixture is darker than a third of its class
     return np.maximum(pixels, floor[ground.main])
 

@@ -78,9 +78,9 @@ def _deciduous(frame: Frame) -> Frame:
     return frame[_ndvi(frame, (6, 7, 8)) - _ndvi(frame, (1, 2, 3)) > 0.15]
 
 
-def _evergreen(frame: Frame) -> Frame:
-    """Woodland green all year; the nearest to European conifers that the series hold."""
-    return frame[(_ndvi(frame, (6, 7, 8)) > 0.6) & (_ndvi(frame, (1, 2, 3)) > 0.7)]
+def _closed_evergreen(frame: Frame) -> Frame:
+    """Woodland dense and green all year: the nearest to a European spruce stand that the series hold."""
+    return frame[(_ndvi(frame, (5, 7, 9)) > 0.65) & (_ndvi(frame, (11, 1, 3)) > 0.65)]
 
 
 SERIES_CLASSES: dict[str, SeriesClass] = {
@@ -121,7 +121,7 @@ SERIES_CLASSES: dict[str, SeriesClass] = {
     "broadleaved forest": SeriesClass(
         {FRANCE_2022: ("oak", "sweet_chestnuts", "trees_unspecified")}, select=_deciduous
     ),
-    "coniferous forest": SeriesClass({FRANCE_2022: ("oak", "sweet_chestnuts", "trees_unspecified")}, select=_evergreen),
+    "coniferous forest": SeriesClass({LESOTHO: ("Trees",)}, select=_closed_evergreen),
     "heath": SeriesClass({LESOTHO: ("Shrubland",)}),
     "wetland": SeriesClass({LESOTHO: ("Wetland",)}),
 }

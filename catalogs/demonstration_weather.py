@@ -218,15 +218,17 @@ def _opacity(sky: Sky, shape: tuple[int, int], rng: np.random.Generator) -> tupl
     if sky == "overcast":
         return np.clip(0.97 + 0.02 * light, 0.85, 1).astype(np.float32), light
     if sky == "cumulus":
-        field = fractal(shape, rng, slope=3.1, coarsest=extent / 75) + 0.5 * fractal(shape, rng, slope=3, coarsest=2)
-        share, soft = rng.uniform(0.12, 0.32), 0.45
+        field = fractal(shape, rng, slope=3.9, coarsest=extent / 60) + 0.5 * fractal(shape, rng, slope=3, coarsest=2)
+        share, soft = rng.uniform(0.12, 0.32), 0.6
     elif sky == "broken":
-        field = fractal(shape, rng, slope=3.4, coarsest=extent / 220)
-        share, soft = rng.uniform(0.45, 0.75), 0.35
+        field = fractal(shape, rng, slope=3.7, coarsest=extent / 220)
+        share, soft = rng.uniform(0.45, 0.75), 0.5
     elif sky == "clear":
-        field = fractal(shape, rng, slope=3.1, coarsest=extent / 60) + 0.8 * fractal(shape, rng, slope=3.4, coarsest=1)
-        share, soft = rng.uniform(0.0, 0.03), 0.4
+        field = fractal(shape, rng, slope=3.9, coarsest=extent / 50) + 0.8 * fractal(shape, rng, slope=3.4, coarsest=1)
+        share, soft = max(rng.uniform(-0.03, 0.03), 0.0), 0.5
     else:
+        return np.zeros(shape, np.float32), light
+    if share == 0:
         return np.zeros(shape, np.float32), light
     edge = np.quantile(field, 1 - share)
     rise = np.clip((field - edge) / (soft * field.std()) + 0.25, 0, 1)
