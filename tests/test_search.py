@@ -13,9 +13,11 @@ import pytest
 import shapely
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
+from urllib3 import HTTPResponse
 
 from timesenmap.catalogs import BANDS, SCL, BackOff, CatalogError, Refused, SceneSearch, find_scenes
 from timesenmap.catalogs.footprints import footprint
+from timesenmap.catalogs.transport import PatientIO
 
 PLACE = shapely.box(3.02, 50.81, 3.03, 50.82)
 YEAR = {"start": dt.date(2018, 1, 1), "end": dt.date(2019, 1, 1)}
@@ -227,6 +229,14 @@ def test_item_file_that_is_missing(tmp_path):
     assert [one.id for one in found.refused] == ["gone"]
 
 
+def test_child_catalogue_that_is_missing(tmp_path):
+    links = [{"rel": "child", "href": "./gone/catalog.json"}]
+    catalog = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "", "links": links}
+    (tmp_path / "catalog.json").write_text(json.dumps(catalog))
+    with pytest.raises(CatalogError, match=r"gone/catalog\.json does not exist"):
+        find_scenes(str(tmp_path), area=PLACE, skip_bad_items=True, **YEAR)  # unknown how many scenes are missing
+
+
 def test_cloud_cover_that_is_not_stated(tmp_path):
     file = write_collection(tmp_path, make_item(**{"eo:cloud_cover": None}))
     with pytest.raises(CatalogError, match="scene-1 states no eo:cloud_cover"):
@@ -283,6 +293,13 @@ def test_two_halves_of_a_tile_are_both_needed(tmp_path):
     found = find_scenes(write_collection(tmp_path, both, north, south), area=PLACE, **YEAR)
     assert ids(found) == ["north", "south"]
     assert [one.id for one in found.refused] == ["both"]
+
+
+def test_versions_that_cover_different_ground_are_both_needed(tmp_path):
+    """A third of the older version's ground is not in the newer one: it must not be lost."""
+    old = make_item("old", ground=shapely.box(3.0, 50.7, 3.03, 50.9))
+    new = make_item("new", ground=shapely.box(3.01, 50.7, 3.04, 50.9), baseline="05.00")
+    assert ids(find_scenes(write_collection(tmp_path, old, new), area=PLACE, **YEAR)) == ["new", "old"]
 
 
 def test_same_item_listed_twice(tmp_path):
@@ -477,6 +494,12 @@ def test_back_off_when_the_service_is_busy_or_breaks_off(api):
     assert api.answers == []
     tried = [page.get("token", 0) for page in api.searches()]
     assert tried == [0, 0, 0, 2, 2, 2, 4, 4, 4, 4, 6]
+
+
+def test_no_service_makes_a_run_wait_for_an_hour():
+    retry = PatientIO(BackOff(longest=60.0)).session.get_adapter("https://example.org").max_retries
+    for asked, waits in (("3600", 60.0), ("5", 5.0)):
+        assert retry.get_retry_after(HTTPResponse(headers={"Retry-After": asked}, status=429)) == waits
 
 
 def test_service_that_stays_busy(api):
