@@ -18,15 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pystac
-import rasterio
 
-from timesenmap.catalogs.demonstration_covers import CROPS, LANDCOVER
+from timesenmap.catalogs.demonstration_covers import CROPS
 from timesenmap.catalogs.demonstration_items import (
-    EPSG,
-    LEFT,
-    TOP,
     lonlat,
     swath,
     write_catalog,
@@ -35,7 +30,7 @@ from timesenmap.catalogs.demonstration_items import (
 )
 from timesenmap.catalogs.demonstration_landscape import draw_landscape
 from timesenmap.catalogs.demonstration_noise import chance
-from timesenmap.catalogs.demonstration_scenes import Ground, render_scene, survey
+from timesenmap.catalogs.demonstration_scenes import render_scene, survey
 from timesenmap.catalogs.demonstration_weather import OVERCAST_MONTH, YEAR, Acquisition, plan_year
 from timesenmap.catalogs.errors import CatalogError
 

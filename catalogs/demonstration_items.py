@@ -14,7 +14,8 @@ from affine import Affine
 from pyproj import Transformer
 
 from timesenmap.catalogs.bands import BANDS, SCL
-from timesenmap.catalogs.demonstration_scenes import FINE, SCL_NODATA, Mask, SceneArrays
+from timesenmap.catalogs.demonstration_canvas import Mask
+from timesenmap.catalogs.demonstration_scenes import FINE, SCL_NODATA, SceneArrays
 from timesenmap.catalogs.demonstration_weather import Acquisition
 
 EPSG = 32632

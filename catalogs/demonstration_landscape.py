@@ -12,19 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from affine import Affine
-from rasterio.features import rasterize
 from shapely.geometry import LineString, Polygon
-from shapely.geometry.base import BaseGeometry
 
-from timesenmap.catalogs.demonstration_covers import CODE, COVERS, CROPS
+from timesenmap.catalogs.demonstration_canvas import CELL, PER_PIXEL, Bytes, Canvas, Mask
+from timesenmap.catalogs.demonstration_covers import CODE, COVERS
 from timesenmap.catalogs.demonstration_noise import Cells, Floats, Ints, cells, chance, fractal, scramble
+from timesenmap.catalogs.demonstration_town import paint_town
 
-Bytes = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
-
-CELL = 2.5  # metres
-PER_PIXEL = 4  # cells along a 10 m pixel
 CROP_SHARES = (0.25, 0.13, 0.07, 0.13, 0.22, 0.05, 0.06, 0.09)  # of arable fields, in the order of CROPS
 
 
@@ -41,70 +35,13 @@ class Landscape:
     elevation: Floats
 
 
-@dataclass
-class _Canvas:
-    """What the painters share: coordinates, noises, and the cover and patch they paint on."""
-
-    size: float  # metres
-    scale: float  # of fields, streets and houses: smaller in small places
-    seed: int
-    x: Floats
-    y: Floats
-    smooth: Floats
-    rough: Floats
-    cover: Bytes
-    patch: Ints
-
-    def paint(self, where: Mask, name: str, patch: npt.ArrayLike = 0) -> None:
-        """Set cover and patch where the mask is true."""
-        self.cover[where] = CODE[name]
-        self.patch[where] = np.broadcast_to(scramble(patch, CODE[name], self.seed), where.shape)[where]
-
-    def burn(self, *shapes: BaseGeometry) -> Mask:
-        """Mask of the cells whose centre lies in one of the shapes."""
-        burnt = rasterize(
-            [(shape, 1) for shape in shapes if not shape.is_empty],
-            out_shape=self.cover.shape,
-            transform=Affine.scale(CELL, CELL),
-            dtype="uint8",
-        )
-        return np.asarray(burnt, bool)
-
-    def bump(self, u: float, v: float, *, radius: float) -> Floats:
-        """Bell of height 1 around a point of the place, all in shares of its width."""
-        square = (self.x / self.size - u) ** 2 + (self.y / self.size - v) ** 2
-        return np.asarray(np.exp(-square / radius**2), np.float32)
-
-    def blob(self, u: float, v: float, *, radius: float, flat: float = 1.0, salt: int = 0) -> Polygon:
-        """Rounded irregular polygon around a point of the place, in shares of its width."""
-        angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-        waves = np.ones_like(angle)
-        for k in range(2, 7):
-            phase = 2 * np.pi * float(chance(self.seed, salt, k))
-            waves += 0.42 / k * np.sin(k * angle + phase)
-        reach = radius * waves * self.size
-        return Polygon(
-            np.column_stack([u * self.size + reach * np.cos(angle), v * self.size + reach * np.sin(angle) * flat])
-        )
-
-    def line(self, points: Sequence[tuple[float, float]]) -> LineString:
-        """Smooth line through points given in shares of the place's width."""
-        knots = np.asarray(points, float) * self.size
-        smoothed = LineString(knots)
-        for _ in range(3):  # Chaikin's corner cutting
-            at = np.asarray(smoothed.coords)
-            cut = np.stack([0.75 * at[:-1] + 0.25 * at[1:], 0.25 * at[:-1] + 0.75 * at[1:]], axis=1)
-            smoothed = LineString([at[0], *cut.reshape(-1, 2), at[-1]])
-        return smoothed
-
-
 def draw_landscape(size: int, seed: int) -> Landscape:
     """Draw the ground of a place of `size` x `size` pixels of 10 m."""
     metres = size * 10.0
     along = (np.arange(size * PER_PIXEL, dtype=np.float32) + 0.5) * np.float32(CELL)
     shape = (len(along), len(along))
     rng = np.random.default_rng([seed, 1])
-    canvas = _Canvas(
+    canvas = Canvas(
         size=metres,
         scale=float(np.clip(np.sqrt(metres / 3200), 0.45, 1.0)),
         seed=seed,
@@ -121,10 +58,10 @@ def draw_landscape(size: int, seed: int) -> Landscape:
     _paint_heath_and_pits(canvas)
     lake = canvas.blob(0.26, 0.43, radius=0.083, flat=0.72, salt=11)
     stream = canvas.line([(0.31, 0.46), (0.37, 0.49), (0.39, 0.55), (0.45, 0.61)])
-    _paint_marsh(canvas, lake, valley)
-    roads = _roads(canvas)
+    _paint_marsh(canvas, lake)
+    roads = [canvas.line(points) for points in _ROADS]
     _paint_roads(canvas, roads)
-    _paint_town(canvas)
+    paint_town(canvas)
     _paint_water(canvas, lake, river, stream)
     canvas.paint(canvas.burn(*(road.buffer(5) for road in roads)) & (canvas.cover == CODE["river"]), "asphalt", 3)
     relief = 45 * (1 - np.exp(-((valley / (0.22 * metres)) ** 2))) + 11 * canvas.smooth * np.sqrt(metres / 3200)
@@ -139,11 +76,11 @@ def _river_points() -> list[tuple[float, float]]:
     ]  # fmt: skip
 
 
-def _valley_distance(canvas: _Canvas) -> Floats:
+def _valley_distance(canvas: Canvas) -> Floats:
     """Distance (metres, along y) from the river's smoothed course, its meanders left out."""
     points = np.asarray(_river_points()) * canvas.size
     course = np.interp(canvas.x[0], points[:, 0], np.convolve(np.pad(points[:, 1], 2, "edge"), np.ones(5) / 5, "valid"))
-    return np.abs(canvas.y - course[None, :]).astype(np.float32)
+    return np.asarray(np.abs(canvas.y - course[None, :]), np.float32)
 
 
 # ---------------------------------------------------------------------------------------------- fields, woods
@@ -158,7 +95,7 @@ class _Parcels:
     block: Cells
 
 
-def _parcels(canvas: _Canvas) -> _Parcels:
+def _parcels(canvas: Canvas) -> _Parcels:
     """Fields: blocks of land in their own directions, cut into rows, and rows into fields."""
     seed, scale = canvas.seed, canvas.scale
     bend = 26 * scale * canvas.smooth
@@ -189,7 +126,7 @@ def _parcels(canvas: _Canvas) -> _Parcels:
     )
 
 
-def _paint_fields(canvas: _Canvas, valley: Floats) -> None:
+def _paint_fields(canvas: Canvas, valley: Floats) -> None:
     """Fields, meadows of the valley floor, and woods that follow the fields' edges."""
     parcels = _parcels(canvas)
     names, which, cells_in = np.unique(parcels.ident, return_inverse=True, return_counts=True)
@@ -220,7 +157,7 @@ def _paint_fields(canvas: _Canvas, valley: Floats) -> None:
     canvas.paint(parcels.lane, "track", 1)
 
 
-def _paint_woods(canvas: _Canvas, wood: Mask) -> None:
+def _paint_woods(canvas: Canvas, wood: Mask) -> None:
     """Woods of stands, the north-west mostly coniferous, the south-east mostly broadleaved; a few clearings."""
     bend = 9 * canvas.rough
     stand = cells(canvas.x + bend, canvas.y - bend, spacing=85 * canvas.scale, seed=canvas.seed + 22)
@@ -234,7 +171,7 @@ def _paint_woods(canvas: _Canvas, wood: Mask) -> None:
     canvas.paint(wood & clearing, "heath", stand.ident)
 
 
-def _paint_heath_and_pits(canvas: _Canvas) -> None:
+def _paint_heath_and_pits(canvas: Canvas) -> None:
     """Sandy heath in the north-east with a quarry beside it, a gravel pit by the lake."""
     suits = canvas.bump(0.80, 0.19, radius=0.17) + 0.09 * canvas.smooth + 0.015 * canvas.rough
     heath = suits > 0.47
@@ -254,7 +191,7 @@ def _paint_heath_and_pits(canvas: _Canvas) -> None:
 # ---------------------------------------------------------------------------------------------- water, roads
 
 
-def _paint_marsh(canvas: _Canvas, lake: Polygon, valley: Floats) -> None:
+def _paint_marsh(canvas: Canvas, lake: Polygon) -> None:
     """Reeds around the lake and a marsh between lake and river, with willows."""
     belt = canvas.burn(lake.buffer(0.017 * canvas.size)) & (canvas.smooth + 0.4 * canvas.rough > -0.9)
     suits = 1.15 * canvas.bump(0.31, 0.545, radius=0.075) + 0.8 * canvas.bump(0.17, 0.53, radius=0.05)
@@ -265,7 +202,7 @@ def _paint_marsh(canvas: _Canvas, lake: Polygon, valley: Floats) -> None:
     canvas.paint(marsh & (canvas.rough < -1.9), "lake", 3)
 
 
-def _paint_water(canvas: _Canvas, lake: Polygon, river: LineString, stream: LineString) -> None:
+def _paint_water(canvas: Canvas, lake: Polygon, river: LineString, stream: LineString) -> None:
     """River and stream with trees along their banks, and the lake."""
     width = max(0.0062 * canvas.size, 11.0)  # half of it, metres
     open_bank = np.isin(canvas.cover, [code for code, c in enumerate(COVERS) if c.landcover in {2, 5, 8}])
@@ -281,80 +218,18 @@ def _paint_water(canvas: _Canvas, lake: Polygon, river: LineString, stream: Line
     canvas.paint(canvas.burn(canvas.blob(0.245, 0.425, radius=0.012, salt=16)), "broadleaved forest", 5)
 
 
-def _roads(canvas: _Canvas) -> list[LineString]:
-    return [
-        canvas.line([(-0.05, 0.30), (0.12, 0.33), (0.36, 0.33), (0.47, 0.42), (0.58, 0.47), (0.75, 0.50), (1.05, 0.57)]),
-        canvas.line([(0.62, -0.05), (0.66, 0.18), (0.62, 0.36), (0.58, 0.47), (0.545, 0.62), (0.52, 0.78), (0.60, 1.05)]),
-        canvas.line([(-0.05, 0.77), (0.10, 0.76), (0.20, 0.79), (0.36, 0.80), (0.52, 0.78), (0.72, 0.83), (1.05, 0.80)]),
-        canvas.line([(0.66, 0.18), (0.76, 0.29), (0.87, 0.33)]),
-    ]  # fmt: skip
+_ROADS = (  # in shares of the place's width: west to east through the town, north to south, south, to the quarry
+    ((-0.05, 0.30), (0.12, 0.33), (0.36, 0.33), (0.47, 0.42), (0.58, 0.47), (0.75, 0.50), (1.05, 0.57)),
+    ((0.62, -0.05), (0.66, 0.18), (0.62, 0.36), (0.58, 0.47), (0.545, 0.62), (0.52, 0.78), (0.60, 1.05)),
+    ((-0.05, 0.77), (0.10, 0.76), (0.20, 0.79), (0.36, 0.80), (0.52, 0.78), (0.72, 0.83), (1.05, 0.80)),
+    ((0.66, 0.18), (0.76, 0.29), (0.87, 0.33)),
+)
 
 
-def _paint_roads(canvas: _Canvas, roads: Sequence[LineString]) -> None:
+def _paint_roads(canvas: Canvas, roads: Sequence[LineString]) -> None:
     verge = canvas.burn(*(road.buffer(10) for road in roads))
     trees = canvas.burn(*(road.buffer(9.5).difference(road.buffer(6)) for road in roads[:1]))
     avenue = cells(canvas.x, canvas.y, spacing=15, seed=canvas.seed + 27)
     canvas.paint(verge, "meadow", 2)
     canvas.paint(trees & (chance(avenue.ident, 1) < 0.35) & (avenue.edge > 2), "hedge", 2)
     canvas.paint(canvas.burn(*(road.buffer(4.6) for road in roads)), "asphalt", 1)
-
-
-# ---------------------------------------------------------------------------------------------- town
-
-
-def _paint_town(canvas: _Canvas) -> None:
-    """Town on the north bank, village in the south-west, a works east of the town, scattered farms."""
-    east, south = canvas.x / canvas.size, canvas.y / canvas.size
-    wobble = 0.018 * canvas.smooth
-    town = np.hypot((east - 0.575) / 1.2, south - 0.475) + wobble
-    village = np.hypot((east - 0.20) / 1.5, south - 0.795) + wobble
-    farms = cells(canvas.x, canvas.y, spacing=900 * canvas.scale, seed=canvas.seed + 28)
-    farm = (np.hypot(canvas.x - farms.x, canvas.y - farms.y) < 38 * canvas.scale) & (canvas.cover < len(CROPS))
-    works = canvas.burn(
-        Polygon(np.array([(0.705, 0.405), (0.835, 0.435), (0.825, 0.495), (0.695, 0.475)]) * canvas.size)
-    )
-    roads = canvas.cover == CODE["asphalt"]
-    _paint_houses(canvas, (town < 0.112) | (village < 0.050) | farm, dense=town < 0.036)
-    _paint_works(canvas, works & (town >= 0.1))
-    canvas.paint(roads, "asphalt", 1)
-
-
-def _paint_houses(canvas: _Canvas, built: Mask, *, dense: Mask) -> None:
-    """Streets, houses and gardens; closed rows of larger houses where `dense`."""
-    bend = 16 * canvas.scale * canvas.smooth
-    quarter = cells(canvas.x + bend, canvas.y - bend, spacing=300 * canvas.scale, seed=canvas.seed + 29)
-    angle = np.deg2rad(17 + 55 * (chance(quarter.ident, 1) - 0.5))
-    a = canvas.x * np.cos(angle) + canvas.y * np.sin(angle) + bend
-    b = canvas.y * np.cos(angle) - canvas.x * np.sin(angle) - bend
-    street_a, street_b = np.mod(a, 120), np.mod(b, 61)
-    street = (street_a < 7.5) | (street_b < 7.0) | (quarter.edge < 4.5)
-    lot_a, lot_b = np.floor(a / 18).astype(np.int64), np.floor(b / 61).astype(np.int64) * 2 + (street_b > 34)
-    lot = scramble(lot_a, lot_b, quarter.ident)
-    inside_a, inside_b = np.mod(a, 18), np.mod(street_b - 7, 27)
-    shift = 3 * chance(lot, 1)
-    near_street = np.where(lot_b % 2 == 0, inside_b, 27 - inside_b)
-    house = (inside_a > 3 + shift) & (inside_a < 13.5 + shift) & (near_street > 3.5) & (near_street < 13.5 + shift)
-    house = np.where(dense, (inside_a > 0.5) & (near_street > 0.5) & (near_street < 16), house)
-    house &= built & ~street & (chance(lot, 2) < np.where(dense, 0.96, 0.88))
-    kind = chance(lot, 3)
-    canvas.paint(built, "garden", lot)
-    canvas.paint(built & dense, "yard", lot)
-    canvas.paint(built & street, "asphalt", 2)
-    canvas.paint(house & (kind < 0.62), "red roof", lot)
-    canvas.paint(house & (kind >= 0.62), "grey roof", lot)
-
-
-def _paint_works(canvas: _Canvas, built: Mask) -> None:
-    """Halls with flat or metal roofs, yards between them."""
-    angle = np.deg2rad(13)
-    a = canvas.x * np.cos(angle) + canvas.y * np.sin(angle)
-    b = canvas.y * np.cos(angle) - canvas.x * np.sin(angle)
-    long, deep = 82 * canvas.scale, 64 * canvas.scale
-    lot = scramble(np.floor(a / long), np.floor(b / deep), canvas.seed, 5)
-    in_a, in_b = np.mod(a, long) / long, np.mod(b, deep) / deep
-    reach = 0.55 + 0.3 * chance(lot, 1)
-    hall = (in_a > 0.1) & (in_a < reach) & (in_b > 0.15) & (in_b < 0.85) & (chance(lot, 2) < 0.9)
-    kind = chance(lot, 3)
-    canvas.paint(built, "yard", lot)
-    canvas.paint(built & hall & (kind < 0.6), "hall roof", lot)
-    canvas.paint(built & hall & (kind >= 0.6), "grey roof", lot)

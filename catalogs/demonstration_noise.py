@@ -30,7 +30,7 @@ def fractal(
 
 def scramble(*parts: npt.ArrayLike) -> Ints:
     """Mix integers to one well-spread non-negative integer, elementwise (broadcasts)."""
-    mixed = np.uint64(0x9E3779B97F4A7C15)
+    mixed: npt.NDArray[np.uint64] = np.array(0x9E3779B97F4A7C15, np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:
             mixed = mixed ^ np.asarray(part).astype(np.int64).astype(np.uint64)

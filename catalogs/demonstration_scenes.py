@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from timesenmap.catalogs.bands import BANDS
+from timesenmap.catalogs.demonstration_canvas import CELL, PER_PIXEL, Bytes, Mask
 from timesenmap.catalogs.demonstration_covers import COVERS, CROPS, LANDCOVER, cover_year, load_spectra
-from timesenmap.catalogs.demonstration_landscape import CELL, PER_PIXEL, Bytes, Landscape, Mask
+from timesenmap.catalogs.demonstration_landscape import Landscape
 from timesenmap.catalogs.demonstration_noise import Floats, chance, fractal
 from timesenmap.catalogs.demonstration_weather import Acquisition, SkyView, draw_sky
 
@@ -69,7 +70,7 @@ def survey(landscape: Landscape, seed: int) -> Ground:
 
     def largest(code: Bytes, kinds: int) -> Bytes:
         votes = np.bincount(pixel * kinds + code.ravel(), minlength=size * size * kinds)
-        return votes.reshape(size, size, kinds).argmax(axis=-1).astype(np.uint8)
+        return np.asarray(votes.reshape(size, size, kinds).argmax(axis=-1), np.uint8)
 
     landcover = np.array([cover.landcover for cover in COVERS], np.uint8)
     truth = largest(landcover[landscape.cover], max(LANDCOVER) + 1)
@@ -96,8 +97,8 @@ def survey(landscape: Landscape, seed: int) -> Ground:
         patch_shift=(chance(names, 1) * (2 * EARLY_OR_LATE + 1)).astype(np.intp),
         patch_score=_scores(len(names), rng),
         texture=np.where(tall, 0.85 * fine + 0.5 * smooth, 0.35 * fine + 0.9 * smooth).astype(np.float32),
-        slope_east=east.astype(np.float32),
-        slope_south=south.astype(np.float32),
+        slope_east=np.asarray(east, np.float32),
+        slope_south=np.asarray(south, np.float32),
         shade=np.stack([_to_pixels(cast_shade(heights, *sun)) for sun in _SHADE_SUNS]),
     )
 
@@ -153,7 +154,7 @@ def clear_reflectance(ground: Ground, acquisition: Acquisition) -> Floats:
         score_here = (0.94 * ground.texture[k] + 0.34 * drift[k]) * (1.0 if k == 0 else 0.5)
         pixels += table[ground.main] * score_here[..., None]
     floor = 0.35 * year.mean[:, :, :].min(axis=1).astype(np.float32)  # no mixture is darker than a third of its class
-    return np.maximum(pixels, floor[ground.main])
+    return np.asarray(np.maximum(pixels, floor[ground.main]), np.float32)
 
 
 def light_on_ground(ground: Ground, acquisition: Acquisition) -> Floats:
