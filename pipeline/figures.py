@@ -99,6 +99,14 @@ def period(record: RunRecord) -> str:
     return f"{first} to {_MONTH_NAMES[month1 - 1]} {year1}"
 
 
+def attribution(record: RunRecord) -> str:
+    """Return the licence line with the year of the data, as the Copernicus terms ask for."""
+    if any(letter.isdigit() for letter in record.attribution):
+        return record.attribution
+    years = sorted({month[:4] for month in record.observations.months})
+    return f"{record.attribution} {'-'.join(years)}"
+
+
 def extent(grid: GridRecord) -> shapely.Polygon:
     """Outline of the grid in its own CRS."""
     a, _, c, _, e, f = grid.transform

@@ -63,7 +63,7 @@ def _head(record: RunRecord, room: int) -> Image.Image:
 
 def _foot(record: RunRecord, room: int) -> Image.Image:
     lines = lettering.wrap(
-        f"{record.attribution}. Each pixel has the class whose description in words is nearest to its year of "
+        f"{figures.attribution(record)}. Each pixel has the class whose description in words is nearest to its year of "
         "observations. Shares are of the classified pixels; more in index.html.",
         _SMALL,
         room,

@@ -100,7 +100,7 @@ def project_xml(record: RunRecord) -> str:
     metadata = ET.SubElement(project, "projectMetadata")
     _text(metadata, "title", record.title)
     _text(metadata, "abstract", _abstract(record))
-    _text(metadata, "license", record.attribution)
+    _text(metadata, "license", figures.attribution(record))
     view = ET.SubElement(ET.SubElement(project, "ProjectViewSettings"), "DefaultViewExtent", _window(record.grid))
     view.append(_srs(record.grid.crs))
     ET.indent(project)
@@ -111,7 +111,7 @@ def project_xml(record: RunRecord) -> str:
 def _abstract(record: RunRecord) -> str:
     return (
         f"{figures.period(record)}, {len(record.scenes)} Sentinel-2 scenes. Encoder {record.encoder.name} "
-        f"(sha256 {record.encoder.sha256}). {record.attribution}."
+        f"(sha256 {record.encoder.sha256}). {figures.attribution(record)}."
     )
 
 
