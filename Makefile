@@ -24,7 +24,7 @@ test-online: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m online tests
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/encoder.py
+	$(BIN)/python benchmarks/run.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -16,7 +16,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from timesenmap.model import EncoderConfig, PromptSet
+from timesenmap.model import EncoderConfig
+from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, classify
 from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile

@@ -92,7 +92,7 @@ def read_asset(
                 return np.zeros(grid.shape, np.uint16)
             pixels = raster.read(1, window=Window.from_slices(*window)).astype(np.uint16, copy=False)
     except (rasterio.errors.RasterioError, OSError) as error:
-        raise source.failed(error) from error
+        raise source.failed(error.__cause__ or error) from error  # rasterio says "see previous exception"
     rows, cols = feet.rows - window[0].start, feet.cols - window[1].start
     if method == "nearest":
         return nearest(pixels, cols, rows)

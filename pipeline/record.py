@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from timesenmap.pipeline.whole import write_whole
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -111,11 +113,7 @@ class RunRecord(_Record):
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        part = path.with_name(path.name + ".part")
-        part.write_text(
-            json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        part.replace(path)
+        write_whole(path, json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":

@@ -88,7 +88,8 @@ def nearest(source: NDArray[np.uint16], cols: Coordinates, rows: Coordinates) ->
     """Take the source pixel in which each coordinate lies; 0 outside. uint16 (y, x)."""
     row, row_in = _index(rows, source.shape[0])
     col, col_in = _index(cols, source.shape[1])
-    taken: NDArray[np.uint16] = source[row, col]
+    # Where rows and columns are independent, one after the other is four times faster than both at once.
+    taken: NDArray[np.uint16] = source[row[:, 0]][:, col[0]] if _separable(cols, rows) else source[row, col]
     if not (row_in.all() and col_in.all()):
         taken = np.where(row_in & col_in, taken, np.uint16(0))
     return taken
@@ -107,27 +108,27 @@ def bilinear(source: NDArray[np.uint16], cols: Coordinates, rows: Coordinates) -
     """
     row0, row1, row_weight = _neighbours(rows, source.shape[0])
     col0, col1, col_weight = _neighbours(cols, source.shape[1])
+    own = nearest(source, cols, rows)
+    if not (row_weight.any() or col_weight.any()):  # pixel on pixel, as 10 m bands on a 10 m grid are
+        return own.astype(np.float32)
     corners = ((row0, col0), (row0, col1), (row1, col0), (row1, col1))
 
     def mix(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        if rows.shape[1] == 1 and cols.shape[0] == 1:  # one CRS: rows first, then columns
+        if _separable(cols, rows):
             between = values[row0[:, 0]]
             between += (values[row1[:, 0]] - between) * row_weight
             left = between[:, col0[0]]
-            mixed: NDArray[np.float32] = left + (between[:, col1[0]] - left) * col_weight
-            return mixed
+            return left + (between[:, col1[0]] - left) * col_weight
         a, b, c, d = (values[corner] for corner in corners)
-        upper, lower = a + (b - a) * col_weight, c + (d - c) * col_weight
-        mixed_corners: NDArray[np.float32] = upper + (lower - upper) * row_weight
-        return mixed_corners
+        upper, lower = a + (b - a) * col_weight, c + (d - c) * col_weight  # float32 (y, x)
+        return upper + (lower - upper) * row_weight
 
     mixed = mix(source.astype(np.float32))
-    own = nearest(source, cols, rows) > 0
     if not source.all():
         weight = mix((source > 0).astype(np.float32))
-        np.divide(mixed, weight, out=mixed, where=own & (weight < 1))
-    known: NDArray[np.float32] = np.where(own, mixed, np.float32(0))
-    return known
+        np.divide(mixed, weight, out=mixed, where=(own > 0) & (weight < 1))
+    mixed[own == 0] = 0
+    return mixed
 
 
 def coarsened(values: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
@@ -136,7 +137,8 @@ def coarsened(values: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
     blocks = values.reshape(height, parts, width, parts)
     total = blocks.sum(axis=(1, 3), dtype=np.float64)
     known = (blocks > 0).sum(axis=(1, 3))
-    return np.divide(total, known, out=np.zeros_like(total), where=known > 0).astype(np.float32)
+    mean: NDArray[np.float32] = np.divide(total, known, out=np.zeros_like(total), where=known > 0).astype(np.float32)
+    return mean
 
 
 @lru_cache(maxsize=64)
@@ -144,6 +146,11 @@ def _same_crs(one: str, other: str) -> bool:
     # WKT of GDAL and of PROJ differ in spelling: the code decides where both have one.
     a, b = CRS.from_wkt(one), CRS.from_wkt(other)
     return a == b or (a.to_epsg() is not None and a.to_epsg() == b.to_epsg())
+
+
+def _separable(cols: Coordinates, rows: Coordinates) -> bool:
+    """Whether columns depend on x alone and rows on y alone: grid and source share their CRS."""
+    return cols.shape[0] == 1 and rows.shape[1] == 1
 
 
 def _centres(grid: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
+from timesenmap.pipeline.whole import write_whole
 
 
 def signature(**parts: object) -> str:
@@ -51,9 +52,7 @@ class Workspace:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
-        part = self.out / (name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(self.out / name)
+        write_whole(self.out / name, text)
 
     def write_file(self, name: str, valid: str, write: Callable[[Path], None]) -> str:
         """Write an output file unless it stands already with the same signature; returns its sha256.

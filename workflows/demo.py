@@ -9,7 +9,7 @@ import numpy as np
 import rasterio
 
 from timesenmap.catalogs.demonstration import make_demonstration
-from timesenmap.model import load_prompt_set
+from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.record import RunRecord
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from timesenmap.pipeline.composite import SET_ASIDE
+from timesenmap.pipeline.composite import SCL_SET_ASIDE
 from timesenmap.pipeline.errors import MapError
 
 
@@ -56,7 +56,7 @@ class Job(BaseModel):
         False, description="keep the embeddings (int8), so that new prompts need no encoding again"
     )
     set_aside: Annotated[tuple[int, ...], BeforeValidator(_one_or_many)] = Field(
-        tuple(sorted(SET_ASIDE)), description="SCL classes that are not clear observations"
+        tuple(sorted(SCL_SET_ASIDE)), description="SCL classes that are not clear observations"
     )
     max_cloud_cover: float | None = Field(
         None, ge=0, le=100, description="leave out scenes with more cloud than this, in percent"

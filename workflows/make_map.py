@@ -13,14 +13,15 @@ import click
 import zarr
 
 from timesenmap.catalogs import find_scenes
-from timesenmap.model import class_embeddings, load_encoder, load_prompt_set
+from timesenmap.model import load_encoder
+from timesenmap.model.prompts import class_embeddings, load_prompt_set
 from timesenmap.pipeline import rasters
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cube import composite_tile, create_cube, write_tile
 from timesenmap.pipeline.describe import describe_run
 from timesenmap.pipeline.encode import EncoderRef, check_encoder
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.grid import Tile, aoi_mask, grid_for, tiles_over
+from timesenmap.pipeline.grid import Tile, aoi_mask, grid_for, tiles
 from timesenmap.pipeline.label import (
     CubeWindow,
     Question,
@@ -113,7 +114,7 @@ def prepare(job: Job, stages: Stages) -> Plan:
             prompt_sets=prompt_sets,
             encoder=EncoderRef.of(job.encoder, encoder),
             config=encoder.config,
-            tiles=tuple(tiles_over(aoi, grid, job.tile_size)),
+            tiles=tuple(tiles(grid, job.tile_size, aoi=aoi)),
             search=search,
         )
         plan.require_scenes()
@@ -127,7 +128,12 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 
     def work(tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
         reflectance, clear = composite_tile(
-            plan.search.scenes, plan.grid, tile, plan.period, set_aside=frozenset(plan.job.set_aside)
+            plan.search.scenes,
+            plan.grid,
+            tile,
+            plan.period,
+            set_aside=plan.job.set_aside,
+            gdal=plan.search.profile.gdal,
         )
         checksum = write_tile(workspace.cube, tile, reflectance, clear)
         inside = aoi_mask(plan.aoi, tile.geobox(plan.grid))
@@ -139,7 +145,7 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
         workspace.cube,
         partial(create_cube, workspace.cube, plan.grid, plan.period, tile_size=plan.job.tile_size),
     )
-    with stages.stage("cube", plan.pixels, "px") as advance, plan.search.profile.reading():
+    with stages.stage("cube", plan.pixels, "px") as advance:
         run_stages(workspace.ledger, [cube], tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance)
 
 
@@ -258,7 +264,7 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 def main(
     job_file: Path | None, demonstration: bool, dry_run: bool, show_config: bool, verbose: bool, **options: object
 ) -> None:
-    """Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
+    r"""Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
 
     \b
     make-map --aoi fields.geojson --prompts crops --year 2024 --out out/

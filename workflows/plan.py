@@ -11,9 +11,9 @@ from shapely.geometry import mapping
 
 from timesenmap.catalogs import SceneSearch
 from timesenmap.catalogs.bands import BANDS
-from timesenmap.model import EncoderConfig, PromptSet
+from timesenmap.model import EncoderConfig
+from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.aoi import Aoi
-from timesenmap.pipeline.cube import CUBE_FORMAT
 from timesenmap.pipeline.encode import EncoderRef, encoder_of
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
@@ -23,6 +23,9 @@ from timesenmap.workflows.job import Job
 
 # Rates for a forecast, stated with it: what one process reads and decodes from a service in the same region.
 READ_MB_PER_SECOND = 40.0
+
+# Raised whenever the same scenes would give another cube.
+_CUBE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Plan:
             }
             for scene in self.search.scenes
         ]
-        return signature(format=CUBE_FORMAT, place=self.place, scenes=scenes, set_aside=sorted(self.job.set_aside))
+        return signature(format=_CUBE_FORMAT, place=self.place, scenes=scenes, set_aside=sorted(self.job.set_aside))
 
     @cached_property
     def embeddings_signature(self) -> str:
@@ -100,7 +103,8 @@ class Plan:
         west, south, east, north = self.aoi.geometry.bounds
         msg = (
             f"--catalog {self.job.catalog}: no scene from {self.period.start} to {self.period.end} touches the area "
-            f"(lon {west:.4f} to {east:.4f}, lat {south:.4f} to {north:.4f}); check --aoi, --aoi-crs, --year and --catalog"
+            f"(lon {west:.4f} to {east:.4f}, lat {south:.4f} to {north:.4f}); "
+            "check --aoi, --aoi-crs, --year and --catalog"
         )
         if self.search.refused:
             msg += f"; {len(self.search.refused)} were refused, first {self.search.refused[0].id}: "

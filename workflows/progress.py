@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 log = logging.getLogger("timesenmap")
 
-# A log line at most every so many seconds and at every tenth of a stage: a night's log stays readable.
+# A log line every half minute, or every tenth of a stage where that takes some seconds: a night's log stays readable.
 _QUIET_SECONDS = 30.0
+_SHORT_SECONDS = 5.0
 
 
 def console() -> Console:
@@ -69,7 +70,7 @@ class Stages:
             def advance(amount: int) -> None:
                 progress.advance(task, amount)
                 done = progress.tasks[0].completed
-                progress.update(task, rate=f"{_si(done / max(time.monotonic() - started, 1e-9))} {unit}/s")
+                progress.update(task, rate=f"{_si(done / max(time.monotonic() - started, 1e-9))}{unit}/s")
 
             yield advance
 
@@ -82,14 +83,15 @@ class Stages:
             nonlocal done, said, tenth
             done += amount
             now = time.monotonic()
-            if done < total and (now - said >= _QUIET_SECONDS or 10 * done // total > tenth):
+            due = _SHORT_SECONDS if 10 * done // total > tenth else _QUIET_SECONDS
+            if done < total and now - said >= due:
                 rate = done / max(now - started, 1e-9)
                 left = (total - done) / rate
-                log.info("%s: %d %% (%s %s/s, %.0f s left)", name, 100 * done // total, _si(rate), unit, left)
+                log.info("%s: %d %% (%s%s/s, %.0f s left)", name, 100 * done // total, _si(rate), unit, left)
                 said, tenth = now, 10 * done // total
 
         yield advance
-        log.info("%s: done, %s %s in %.1f s", name, _si(done), unit, time.monotonic() - started)
+        log.info("%s: done, %s%s in %.1f s", name, _si(done), unit, time.monotonic() - started)
 
 
 def _si(value: float) -> str:

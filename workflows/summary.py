@@ -8,7 +8,7 @@ import rasterio
 
 from timesenmap.catalogs import Scene
 from timesenmap.catalogs.bands import BANDS
-from timesenmap.model import PromptSet
+from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.record import (
     ClassRecord,
     EncoderRecord,
@@ -95,11 +95,11 @@ def report_lines(record: RunRecord, out: Path) -> list[str]:
     lines = []
     for made in record.maps:
         lines.append(f"{out / made.class_map}  {made.title}")
-        for cls in sorted(made.classes, key=lambda cls: -cls.pixels):
-            if cls.pixels:
-                lines.append(
-                    f"  {cls.name:<40}{cls.pixels * hectares:>12,.1f} ha  confidence {cls.mean_confidence:.0f} %"
-                )
+        found = sorted((cls for cls in made.classes if cls.pixels), key=lambda cls: -cls.pixels)
+        lines += [
+            f"  {cls.name:<40}{cls.pixels * hectares:>12,.1f} ha  confidence {cls.mean_confidence:.0f} %"
+            for cls in found
+        ]
         if made.no_data_pixels:
             lines.append(f"  {'no data':<40}{made.no_data_pixels * hectares:>12,.1f} ha")
     lines += [f"warning: {warning}" for warning in record.warnings]

@@ -1,0 +1,137 @@
+"""The encoder over blocks of a cube: calendar months, missing data, patches, stored embeddings."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from timesenmap.model import Encoder, EncoderConfig, new_encoder
+from timesenmap.model.checkpoint import save_encoder
+from timesenmap.pipeline.encode import EncoderRef, check_encoder, dequantise, embed_block, encoder_of, quantise
+from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.label import CubeWindow, Question, embed_tile, label_tile
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return new_encoder("small", seed=1, device="cpu", precision="float32")
+
+
+def _cube(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Reflectance with gaps: (12, 10, y, x) uint16; whole months missing here and there, one pixel never seen."""
+    rng = np.random.default_rng(seed)
+    cube = rng.integers(1, 6000, (12, 10, *shape), np.uint16)
+    cube[rng.random((12, 1, *shape)).repeat(10, axis=1) < 0.3] = 0
+    cube[:, :, 3, 5] = 0
+    return cube
+
+
+def test_against_the_encoder_itself(encoder: Encoder) -> None:
+    """Pixel by pixel through embed, without any of the block's shapes and orders."""
+    cube = _cube((20, 24))
+    found = embed_block(cube, encoder, first_month=1)
+    assert found.shape == (20, 24, encoder.dim)
+    for y, x in ((0, 0), (19, 23), (7, 11)):
+        series = cube[:, :, y, x].astype(np.float32)
+        series = np.where(series == 0, np.nan, series / np.float32(10_000))
+        assert np.array_equal(found[y, x], encoder.embed(series[None])[0])
+
+
+def test_unseen_pixel_is_zero(encoder: Encoder) -> None:
+    found = embed_block(_cube((8, 8)), encoder, first_month=1)
+    assert not found[3, 5].any()
+    assert np.allclose(np.linalg.norm(found[0], axis=-1), 1, atol=1e-5)
+
+
+def test_a_year_from_december_is_the_same_year(encoder: Encoder) -> None:
+    """December to November rolled from January to December: each month keeps its calendar position."""
+    january_first = _cube((8, 8))
+    december_first = np.roll(january_first, 1, axis=0)
+    assert np.array_equal(
+        embed_block(december_first, encoder, first_month=12), embed_block(january_first, encoder, first_month=1)
+    )
+    assert not np.array_equal(
+        embed_block(december_first, encoder, first_month=1), embed_block(january_first, encoder, first_month=1)
+    )
+
+
+def test_patches_see_their_neighbours(tmp_path: Path) -> None:
+    encoder = new_encoder("small", seed=2, device="cpu", precision="float32", patch=5)
+    cube = _cube((16, 16))
+    store = zarr.open_group(tmp_path / "cube.zarr", mode="w")
+    store.create_array("reflectance", data=cube)
+    window = CubeWindow(str(tmp_path / "cube.zarr"), first_month=1, halo=2)
+    found = embed_block(window.read(4, 12, 0, 10), encoder, first_month=1, halo=2)
+    series = np.pad(cube, ((0, 0), (0, 0), (2, 2), (2, 2)))[:, :, 6:11, 3:8].astype(np.float32)  # around y=6, x=3
+    series = np.where(series == 0, np.nan, series / np.float32(10_000))
+    assert np.array_equal(found[6 - 4, 3], encoder.embed(series[None])[0])
+
+
+def test_foreign_encoders_are_refused() -> None:
+    swapped = ("B04", "B03", "B02", *EncoderConfig.model_fields["bands"].default[3:])
+    with pytest.raises(MapError, match="its bands are B04 B03 B02"):
+        check_encoder(new_encoder("small", bands=swapped))
+    with pytest.raises(MapError, match="takes 4 months, the cube has 12"):
+        check_encoder(new_encoder("small", months=4))
+    check_encoder(new_encoder("small"))
+
+
+def test_reference_is_small_and_loads_once(encoder: Encoder, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(encoder, path)
+    ref = EncoderRef(str(path), encoder.sha256, "cpu", "float32")
+    assert len(pickle.dumps(ref)) < 1000
+    assert encoder_of(ref) is encoder_of(pickle.loads(pickle.dumps(ref)))
+    with pytest.raises(MapError, match="give every worker the same file"):
+        encoder_of(EncoderRef(str(path), "0" * 64, "cpu", "float32"))
+
+
+def test_stored_embeddings_keep_the_cosine(encoder: Encoder) -> None:
+    embedded = embed_block(_cube((16, 16)), encoder, first_month=1)
+    stored, scale = quantise(embedded)
+    assert stored.dtype == np.int8
+    again = dequantise(stored, scale)
+    cosine = (embedded * again).sum(axis=-1)
+    seen = embedded.any(axis=-1)
+    assert cosine[seen].min() > 1 - 0.005
+    assert not again[~seen].any()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_labels_do_not_depend_on_how_the_area_was_cut(tmp_path: Path, precision: str) -> None:
+    """The contract: the same bits whatever the tile. Tiles of odd sizes, through the store and through Dask."""
+    encoder = new_encoder("small", seed=3, device="cpu", precision=precision)
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(encoder, path)
+    ref = EncoderRef(str(path), encoder.sha256, "cpu", precision)
+    store = zarr.open_group(tmp_path / "cube.zarr", mode="w")
+    store.create_array("reflectance", data=_cube((300, 70)))
+    window = CubeWindow(str(tmp_path / "cube.zarr"), first_month=12, halo=0)
+    # An untrained encoder puts all pixels close together: nine of them are the classes, told apart sharply.
+    classes = embed_block(_cube((3, 3), seed=9), encoder, first_month=12).reshape(9, -1)
+    question = Question("made-up", classes, tuple(range(1, 10)), 0.001)
+
+    def labels(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        return label_tile(Tile(0, 0, y0, y1, x0, x1), window, ref, [question])[0]
+
+    whole = labels(0, 300, 0, 70)
+    assert whole.shape == (2, 300, 70)
+    assert len(np.unique(whole[0])) > 3
+    for y0, y1, x0, x1 in ((0, 37, 0, 70), (37, 38, 5, 6), (251, 300, 13, 64)):
+        assert np.array_equal(labels(y0, y1, x0, x1), whole[:, y0:y1, x0:x1])
+
+
+def test_embedded_tile_is_the_quantised_block(encoder: Encoder, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(encoder, path)
+    cube = _cube((40, 30))
+    zarr.open_group(tmp_path / "cube.zarr", mode="w").create_array("reflectance", data=cube)
+    ref = EncoderRef(str(path), encoder.sha256, "cpu", "float32")
+    window = CubeWindow(str(tmp_path / "cube.zarr"), first_month=1, halo=0)
+    embedding, scale = embed_tile(Tile(0, 0, 8, 24, 0, 30), window, ref, dim=encoder.dim)
+    wanted, wanted_scale = quantise(embed_block(cube[:, :, 8:24], encoder, first_month=1))
+    assert np.array_equal(embedding, wanted)
+    assert np.array_equal(scale, wanted_scale)
