@@ -163,6 +163,7 @@ def read_module(name_or_path: str | os.PathLike[str]) -> tuple[TimeSenCLIP, str]
     with torch.device("meta"):
         module = TimeSenCLIP(config)
     _check_tensors(tensors, module, source)
-    module = TimeSenCLIP(config)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced: nobody's seed should feel it
+        module = TimeSenCLIP(config)
     module.load_state_dict(tensors)
     return module.eval(), hashlib.sha256(content).hexdigest()

@@ -1,5 +1,6 @@
 """The encoder as everyone but training uses it: reflectance in, unit vectors out, the same bits every time."""
 
+import copy
 import hashlib
 import os
 from functools import cached_property
@@ -101,13 +102,11 @@ class Encoder:
         self._on_cpu = kind == "cpu"
         if sha256 is not None:
             self.sha256 = sha256
-        # Scaling stays in float32: reflectance differences of interest are below bfloat16's 8 bits.
-        self._scaling = TimeSenCLIP(module.config)
-        self._network = TimeSenCLIP(module.config)
-        self._network.load_state_dict(module.state_dict())
-        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        self._network.to(self.device, dtype).eval()
-        self._scaling.to(self.device).eval()
+        self._network = copy.deepcopy(module).to(self.device).eval()
+        if self.precision == "bfloat16":
+            # The weights, not the buffers: scaling stays in float32, whose differences bfloat16 cannot tell.
+            for parameter in self._network.parameters():
+                parameter.data = parameter.data.to(torch.bfloat16)
 
     @cached_property
     def sha256(self) -> str:
@@ -169,7 +168,7 @@ class Encoder:
     def _embed_batch(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed exactly ``self.batch`` rows."""
         reflectance = torch.from_numpy(batch).to(self.device)
-        values, present = self._scaling.observe(reflectance)
+        values, present = self._network.observe(reflectance)
         frames = self._network.frames_of(values, present)
         unit = functional.normalize(self._network.encode_frames(frames).float(), dim=-1)
         unit = torch.where(present.any(-1, keepdim=True), unit, 0.0)
