@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.catalogs.demonstration_canvas import CELL, PER_PIXEL, Bytes, Mask
-from timesenmap.catalogs.demonstration_covers import COVERS, CROPS, LANDCOVER, cover_year, load_spectra
+from timesenmap.catalogs.demonstration_covers import COVERS, CROPLAND, CROPS, LANDCOVER, cover_year, load_spectra
 from timesenmap.catalogs.demonstration_landscape import Landscape
 from timesenmap.catalogs.demonstration_noise import Floats, chance, fractal
 from timesenmap.catalogs.demonstration_weather import Acquisition, SkyView, draw_sky
@@ -68,14 +68,15 @@ def survey(landscape: Landscape, seed: int) -> Ground:
     pairs, counts = np.unique(pixel * len(names) + which.ravel(), return_counts=True)
     pair_pixel = pairs // len(names)
 
-    def largest(code: Bytes, kinds: int) -> Bytes:
-        votes = np.bincount(pixel * kinds + code.ravel(), minlength=size * size * kinds)
-        return np.asarray(votes.reshape(size, size, kinds).argmax(axis=-1), np.uint8)
+    def votes(code: Bytes, kinds: int) -> npt.NDArray[np.intp]:
+        counted = np.bincount(pixel * kinds + code.ravel(), minlength=size * size * kinds)
+        return counted.reshape(size, size, kinds)
 
     landcover = np.array([cover.landcover for cover in COVERS], np.uint8)
-    truth = largest(landcover[landscape.cover], max(LANDCOVER) + 1)
-    crop = largest(np.where(landscape.cover < len(CROPS), landscape.cover + 1, 0).astype(np.uint8), len(CROPS) + 1)
-    main = largest(landscape.cover, len(COVERS))
+    truth = votes(landcover[landscape.cover], max(LANDCOVER) + 1).argmax(axis=-1)
+    of_cover = votes(landscape.cover, len(COVERS))
+    main = of_cover.argmax(axis=-1).astype(np.uint8)
+    crop = of_cover[..., : len(CROPS)].argmax(axis=-1) + 1
     cover = landscape.cover.ravel()[first]
     fine, smooth = rng.standard_normal((3, size, size)).astype(np.float32), np.empty((3, size, size), np.float32)
     for k in range(3):
@@ -86,8 +87,8 @@ def survey(landscape: Landscape, seed: int) -> Ground:
     return Ground(
         size=size,
         seed=seed,
-        truth=truth,
-        crops=np.where(truth == 2, crop, 0).astype(np.uint8),
+        truth=truth.astype(np.uint8),
+        crops=np.where(truth == CROPLAND, crop, 0).astype(np.uint8),
         main=main,
         snow=np.array([c.snow for c in COVERS], np.float32)[main],
         pair_start=np.searchsorted(pair_pixel, np.arange(size * size)),
