@@ -247,8 +247,8 @@ def classify(clear: Floats, sky: SkyView, seen: Mask) -> Bytes:
     scl[(ndsi > 0.4) & (b03 > 0.2)] = SCL_SNOW
     scl[shadow > 0.25] = SCL_SHADOW
     scl[cirrus > 0.12] = SCL_CIRRUS
-    scl[cloud > 0.06] = SCL_UNSURE
-    scl[cloud > 0.2] = SCL_CLOUD_LIKELY
+    scl[cloud > 0.03] = SCL_UNSURE
+    scl[cloud > 0.1] = SCL_CLOUD_LIKELY
     scl[cloud > 0.6] = SCL_CLOUD
     scl[~seen] = SCL_NODATA
     return scl

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from timesenmap.catalogs.demonstration_noise import Floats, fractal
 
-Sky = Literal["clear", "cumulus", "broken", "cirrus", "overcast"]
+Sky = Literal["cloudless", "clear", "cumulus", "broken", "cirrus", "overcast"]
 
 YEAR = 2021
 OVERCAST_MONTH = 11  # low cloud all month: no clear observation anywhere
+SNOW = (1, 23)  # month and day of the one pass that sees snow lying
 LATITUDE, LONGITUDE = 48.1, 10.9  # of the sun's course, degrees
 
 SKIES: dict[str, tuple[float, ...]] = {  # chances of clear, cumulus, broken, cirrus, overcast
@@ -124,6 +126,11 @@ def plan_year(seed: int) -> tuple[Acquisition, ...]:
             continue
         chosen = whole[int(rolls[whole[0], 2] * len(whole))]
         skies[chosen], kept[chosen] = "clear", True
+    for i, (when, orbit) in enumerate(passes):
+        # Snow is seen once, between two clear views of bare ground, so that a monthly median leaves it out.
+        around = not orbit.partial and when.month == 1 and when.day in {1, 31}
+        if around or (when.month, when.day) == SNOW:
+            skies[i], kept[i] = "cloudless", True
     acquisitions = []
     for i, (when, orbit) in enumerate(passes):
         if kept[i]:
@@ -133,7 +140,7 @@ def plan_year(seed: int) -> tuple[Acquisition, ...]:
                     when=when + dt.timedelta(seconds=int(rolls[i, 1] * 40)),
                     orbit=orbit,
                     sky=skies[i],
-                    snow=_snow(when),
+                    snow=0.85 if (when.month, when.day) == SNOW else 0.0,
                     haze=0.004 + 0.014 * float(rolls[i, 2]) ** 2,
                     baseline=baseline,
                     offset=offset,
@@ -149,11 +156,6 @@ def _sky(month: int, roll: float) -> Sky:
     chances = SKIES["summer" if 4 <= month <= 9 else "winter"]
     kinds: tuple[Sky, ...] = ("clear", "cumulus", "broken", "cirrus", "overcast")
     return kinds[int(np.searchsorted(np.cumsum(chances)[:-1], roll, side="right"))]
-
-
-def _snow(when: dt.datetime) -> float:
-    """Share of open ground under snow: one week of winter, seen once."""
-    return 0.85 if (when.month, when.day // 10) == (2, 0) else 0.0
 
 
 def _baseline(when: dt.datetime, orbit: Orbit) -> tuple[str, int]:
@@ -232,4 +234,12 @@ def _opacity(sky: Sky, shape: tuple[int, int], rng: np.random.Generator) -> tupl
         return np.zeros(shape, np.float32), light
     edge = np.quantile(field, 1 - share)
     rise = np.clip((field - edge) / (soft * field.std()) + 0.25, 0, 1)
-    return (rise * rise * (3 - 2 * rise)).astype(np.float32), light
+    return _soften(rise * rise * (3 - 2 * rise)), light
+
+
+def _soften(values: npt.NDArray[np.floating]) -> Floats:
+    """Mean over 5 x 5 pixels: a cloud has no edge as sharp as 10 m, and no fleck as small."""
+    padded = np.pad(values.astype(np.float32), 2, mode="edge")
+    rows = sum((padded[k : k + values.shape[0]] for k in range(5)), start=np.float32(0))
+    summed = sum((np.asarray(rows)[:, k : k + values.shape[1]] for k in range(5)), start=np.float32(0))
+    return np.asarray(summed, np.float32) / np.float32(25)
