@@ -5,7 +5,7 @@ radiometry have been checked, so that nothing downstream needs to know which ser
 """
 
 from timesenmap.catalogs.bands import BANDS, SCL, find_asset
-from timesenmap.catalogs.errors import CatalogError
+from timesenmap.catalogs.errors import CatalogError, ServiceError
 from timesenmap.catalogs.profiles import Profile, load_profile, profile_names
 from timesenmap.catalogs.radiometry import Scaling, reflectance_scaling
 from timesenmap.catalogs.scenes import Scene, scene_from_item
@@ -22,6 +22,7 @@ __all__ = [
     "Scaling",
     "Scene",
     "SceneSearch",
+    "ServiceError",
     "find_asset",
     "find_scenes",
     "load_profile",

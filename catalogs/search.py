@@ -20,7 +20,7 @@ from timesenmap.catalogs.footprints import footprint, wrap
 from timesenmap.catalogs.profiles import Profile, load_profile, profile_names
 from timesenmap.catalogs.scenes import Scene, scene_from_item, sensing_time
 from timesenmap.catalogs.static import RawItem, self_href, walk_catalog
-from timesenmap.catalogs.transport import BackOff, PatientIO, one_line
+from timesenmap.catalogs.transport import BackOff, PatientIO, error_of, one_line
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,10 @@ def find_scenes(
     Raises
     ------
     CatalogError
-        Unknown profile, missing or foreign file, service that does not answer, unknown collection, or an item that
-        cannot be used (wrong radiometry, missing asset, no geometry, no projection).
+        Unknown profile, missing or foreign file, unknown collection, or an item that cannot be used (wrong
+        radiometry, missing asset, no geometry, no projection).
+    ServiceError
+        The service does not answer, or says that it cannot now.
     """
     if area.is_empty or not area.area:
         raise CatalogError("the area to search is empty; give a polygon")
@@ -208,7 +210,7 @@ def _search_api(
     except (APIError, pystac.STACError, ValueError) as error:
         if isinstance(error, CatalogError):
             raise
-        raise CatalogError(
+        raise error_of(error)(
             f"STAC API {profile.url} cannot be searched ({one_line(error)}); check the address, try again later, or "
             f"take another catalogue ({', '.join(profile_names())})"
         ) from error

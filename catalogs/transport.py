@@ -11,7 +11,7 @@ from pystac_client.stac_api_io import StacApiIO
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 from urllib3 import BaseHTTPResponse, Retry
 
-from timesenmap.catalogs.errors import CatalogError
+from timesenmap.catalogs.errors import CatalogError, ServiceError
 
 _BUSY = (429, 500, 502, 503, 504)
 
@@ -88,7 +88,9 @@ def read_json(href: str, stac_io: PatientIO) -> dict[str, Any]:
     Raises
     ------
     CatalogError
-        Missing, unreachable, or no JSON object.
+        Missing, or no JSON object.
+    ServiceError
+        Its service does not answer, or not now.
     """
     try:
         text = stac_io.request(href) if is_url(href) else Path(href).read_text(encoding="utf-8")
@@ -96,7 +98,7 @@ def read_json(href: str, stac_io: PatientIO) -> dict[str, Any]:
     except FileNotFoundError:
         raise CatalogError(f"file {href} does not exist; check the path, or the link that leads to it") from None
     except (OSError, APIError) as error:
-        raise CatalogError(
+        raise error_of(error)(
             f"{href} cannot be read ({one_line(error)}); check the address or try again later"
         ) from error
     except ValueError as error:
@@ -108,6 +110,14 @@ def read_json(href: str, stac_io: PatientIO) -> dict[str, Any]:
             f"{href} is no STAC: it holds a {type(value).__name__}; give a catalogue, collection or item"
         )
     return value
+
+
+def error_of(error: BaseException) -> type[CatalogError]:
+    """ServiceError for what may be over by tomorrow (no answer, 429, 5xx), CatalogError for what will not (404)."""
+    if not isinstance(error, APIError):
+        return CatalogError
+    status = error.status_code
+    return CatalogError if status is not None and 400 <= status < 500 and status not in _BUSY else ServiceError
 
 
 def is_url(href: str) -> bool:

@@ -19,7 +19,7 @@ def _file(folder: Path, text: str) -> Path:
 
 def test_flags_alone() -> None:
     job = resolve_job(FLAGS, None)
-    assert (job.year, job.catalog, job.encoder, job.tile_size) == (2024, "earth-search", "starter", 1024)
+    assert (job.year, job.catalog, job.encoder, job.tile_size) == (2024, "earth-search-c1", "starter", 1024)
     assert job.set_aside == (0, 1, 3, 8, 9, 10)
 
 

@@ -15,7 +15,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 from urllib3 import HTTPResponse
 
-from timesenmap.catalogs import BANDS, SCL, BackOff, CatalogError, Refused, SceneSearch, find_scenes
+from timesenmap.catalogs import BANDS, SCL, BackOff, CatalogError, Refused, SceneSearch, ServiceError, find_scenes
 from timesenmap.catalogs.footprints import footprint
 from timesenmap.catalogs.transport import PatientIO
 
@@ -504,7 +504,7 @@ def test_no_service_makes_a_run_wait_for_an_hour():
 
 def test_service_that_stays_busy(api):
     api.answers = [200, *[503] * 50]
-    with pytest.raises(CatalogError, match=r"STAC API http://127.* cannot be searched .*503.*earth-search") as caught:
+    with pytest.raises(ServiceError, match=r"STAC API http://127.* cannot be searched .*503.*earth-search") as caught:
         ask(api)
     assert "\n" not in str(caught.value)
     assert len(api.searches()) == 1 + FAST.attempts
@@ -513,7 +513,7 @@ def test_service_that_stays_busy(api):
 def test_service_that_is_not_there():
     with StacApi([]) as closed:
         url = closed.url
-    with pytest.raises(CatalogError, match=f"STAC API {url} cannot be searched") as caught:
+    with pytest.raises(ServiceError, match=f"STAC API {url} cannot be searched") as caught:
         find_scenes(url, area=PLACE, back_off=FAST, collection="sentinel-2-l2a", **YEAR)
     assert "\n" not in str(caught.value)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from timesenmap.catalogs.errors import CatalogError
+from timesenmap.catalogs.errors import CatalogError, ServiceError
 from timesenmap.model.errors import ModelError
 from timesenmap.pipeline.errors import MapError, SceneReadError
 from timesenmap.pipeline.tiling import TilesFailedError
@@ -16,7 +16,7 @@ from timesenmap.pipeline.tiling import TilesFailedError
 log = logging.getLogger(__name__)
 
 BAD_INPUT = (CatalogError, ModelError, MapError)
-FAILED = (SceneReadError, TilesFailedError, OSError, sqlite3.Error)
+FAILED = (ServiceError, SceneReadError, TilesFailedError, OSError, sqlite3.Error)
 
 
 def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
@@ -26,13 +26,13 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except BAD_INPUT as error:
-            click.echo(f"error: {error}", err=True)
-            raise SystemExit(2) from error
         except FAILED as error:
             log.debug("failed", exc_info=True)
             click.echo(f"failed: {error}", err=True)
             raise SystemExit(1) from error
+        except BAD_INPUT as error:
+            click.echo(f"error: {error}", err=True)
+            raise SystemExit(2) from error
         except KeyboardInterrupt as error:
             click.echo("stopped: what was finished is kept; run the same command again to go on", err=True)
             raise SystemExit(130) from error

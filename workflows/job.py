@@ -42,7 +42,8 @@ class Job(BaseModel):
     year: int | None = Field(None, ge=2015, le=2100, description="calendar year to map")
     start: str | None = Field(None, description="first of the twelve months, YYYY-MM (instead of --year)")
     catalog: str = Field(
-        "earth-search", description="where scenes come from: profile name, static STAC catalogue, or URL of a STAC API"
+        "earth-search-c1",
+        description="where scenes come from: profile name, static STAC catalogue, or URL of a STAC API",
     )
     collection: str | None = Field(None, description="collection to search, where the catalogue has several")
     out: Path = Field(description="output folder")

@@ -1,0 +1,336 @@
+"""make-map from end to end, on a small generated place and on real scenes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import yaml
+from click.testing import CliRunner, Result
+from rio_cogeo import cog_validate
+
+from timesenmap.catalogs.demonstration import Demonstration, make_demonstration
+from timesenmap.model import new_encoder
+from timesenmap.model.checkpoint import save_encoder
+from timesenmap.model.prompts import load_prompt_set
+from timesenmap.pipeline.cube import open_cube
+from timesenmap.pipeline.record import RunRecord
+from timesenmap.workflows import make_map as command
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(command.main, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
+    return make_demonstration(tmp_path_factory.mktemp("place"), size=96)
+
+
+@pytest.fixture(scope="session")
+def job(place: Demonstration) -> list[object]:
+    """Flags of a small map, without --out."""
+    return ["--aoi", place.aoi, "--catalog", place.catalog, "--year", place.year, "--prompts", "land-cover"]
+
+
+@pytest.fixture(scope="session")
+def made(job: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of one finished run over tiles of 32 pixels."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    result = run(*job, "--tile-size", 32, "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def maps_of(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.glob("*.tif"))}
+
+
+def test_leaves_what_the_design_promises(made: Path) -> None:
+    names = {path.name for path in made.iterdir()}
+    assert names >= {
+        "land-cover.tif",
+        "land-cover.tif.aux.xml",
+        "land-cover.qml",
+        "land-cover.confidence.tif",
+        "observations.tif",
+        "map.qgz",
+        "preview.png",
+        "index.html",
+        "catalog.json",
+        "job.yaml",
+        "run.json",
+        "work",
+    }
+    assert not list(made.rglob("*.part"))
+
+
+def test_maps_are_valid_cogs_on_the_grid(made: Path) -> None:
+    record = RunRecord.read(made / "run.json")
+    for name in ("land-cover.tif", "land-cover.confidence.tif", "observations.tif"):
+        valid, errors, warnings = cog_validate(made / name, strict=True, quiet=True)
+        assert valid, (errors, warnings)
+        with rasterio.open(made / name) as raster:
+            assert raster.crs.to_string() == record.grid.crs
+            assert raster.shape == record.grid.shape
+            assert tuple(raster.transform)[:6] == record.grid.transform
+            assert all(edge % 10 == 0 for edge in raster.bounds)
+
+
+def test_record_counts_what_the_maps_hold(made: Path) -> None:
+    record = RunRecord.read(made / "run.json")
+    with rasterio.open(made / "land-cover.tif") as raster:
+        classes = raster.read(1)
+    with rasterio.open(made / "land-cover.confidence.tif") as raster:
+        confidence = raster.read(1)
+    with rasterio.open(made / "observations.tif") as raster:
+        months = raster.read(1)
+    (map_record,) = record.maps
+    for cls in map_record.classes:
+        assert cls.pixels == (classes == cls.code).sum()
+        if cls.pixels:
+            assert cls.mean_confidence == pytest.approx(confidence[classes == cls.code].mean(), abs=0.051)
+    assert map_record.no_data_pixels == (months == 0).sum()
+    assert list(map_record.confidence_histogram) == np.bincount(confidence[confidence < 255], minlength=101).tolist()
+    histogram = np.bincount(months[months < 255], minlength=13)
+    assert list(record.observations.clear_months_histogram) == histogram.tolist()
+    assert np.array_equal(classes == 0, (months == 0) | (months == 255))
+
+
+def test_job_beside_the_maps_makes_them_again(made: Path, tmp_path: Path) -> None:
+    result = run("--job", made / "job.yaml", "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    assert maps_of(tmp_path / "again") == maps_of(made)
+
+
+@pytest.mark.parametrize("tile_size", [16, 64, 1024])
+def test_another_tile_size_gives_the_same_bytes(job: list[object], made: Path, tmp_path: Path, tile_size: int) -> None:
+    result = run(*job, "--tile-size", tile_size, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert maps_of(tmp_path / "out") == maps_of(made)
+
+
+def test_second_run_redoes_only_what_changed(
+    job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    before = maps_of(out)
+    written = (out / "land-cover.tif").stat().st_mtime_ns
+
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("the cube stands already")
+
+    monkeypatch.setattr(command, "composite_tile", never)
+    monkeypatch.setattr(command, "create_cube", never)
+    assert run(*job, "--tile-size", 32, "--out", out).exit_code == 0
+    assert maps_of(out) == before
+    assert (out / "land-cover.tif").stat().st_mtime_ns == written
+    result = run(*job, "--prompts", "crops", "--tile-size", 32, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert maps_of(out).items() >= before.items()
+    assert (out / "crops.tif").is_file()
+
+
+def test_kept_embeddings_answer_new_prompts_without_encoding(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [*job, "--keep-embeddings", "--tile-size", 64]
+    assert run(*flags, "--out", tmp_path / "out").exit_code == 0
+    fresh = run(*flags, "--prompts", "crops", "--out", tmp_path / "fresh")
+    assert fresh.exit_code == 0, fresh.output
+    monkeypatch.setattr("timesenmap.pipeline.label.embed_block", None)
+    result = run(*flags, "--prompts", "crops", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert maps_of(tmp_path / "out") == maps_of(tmp_path / "fresh")
+
+
+def test_stopped_run_goes_on_where_it_stopped(
+    job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tile is written but the run ends before it is recorded: it is done again, the bytes are the same."""
+    composite, calls = command.composite_tile, []
+
+    def stop_at_the_fourth(*args: object, **options: object) -> object:
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return composite(*args, **options)
+
+    flags = [*job, "--tile-size", 32, "--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "composite_tile", stop_at_the_fourth)
+        result = run(*flags)
+        assert result.exit_code == 130
+        assert "run the same command again" in result.output
+    assert not (tmp_path / "out" / "run.json").exists()
+    result = run(*flags)
+    assert result.exit_code == 0, result.output
+    assert maps_of(tmp_path / "out") == maps_of(made)
+
+
+def test_own_prompts_need_no_training(job: list[object], tmp_path: Path) -> None:
+    mine = {
+        "name": "mine",
+        "title": "Where to picnic",
+        "classes": [
+            {"code": 10, "name": "shade", "colour": "#226622", "prompts": ["a shady old forest"]},
+            {"code": 20, "name": "swim", "colour": "#2244cc", "prompts": ["a lake to swim in"]},
+            {"code": 30, "name": "neither", "colour": "#ddcc88", "prompts": ["a ploughed field", "a maize field"]},
+        ],
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(mine))
+    flags = [path if flag == "land-cover" else flag for flag in job]
+    result = run(*flags, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with rasterio.open(tmp_path / "out" / "mine.tif") as raster:
+        assert set(np.unique(raster.read(1))) <= {0, 10, 20, 30}
+        assert raster.colormap(1)[20] == (0x22, 0x44, 0xCC, 255)
+
+
+def test_dry_run_and_show_config_write_nothing(job: list[object], tmp_path: Path) -> None:
+    result = run(*job, "--out", tmp_path / "out", "--dry-run")
+    assert result.exit_code == 0, result.output
+    for word in ("scenes", "by month", "months without a scene", "to read", "time"):
+        assert word in result.output
+    result = run(*job, "--out", tmp_path / "out", "--show-config")
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load(result.stdout)["prompts"] == ["land-cover"]
+    assert not any(tmp_path.iterdir())
+
+
+def _without(flags: list[object], name: str) -> list[object]:
+    at = flags.index(name)
+    return [*flags[:at], *flags[at + 2 :]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("--aoi", "no-such.geojson", "no-such.geojson"),
+        ("--aoi", "5,6,7", "5,6,7"),
+        ("--aoi", "-60.1,-10.1,-60.0,-10.0", "no scene from"),
+        ("--prompts", "land-covr", "land-covr"),
+        ("--year", "2016", "no scene from 2016-01-01"),
+        ("--encoder", "no-such", "no-such"),
+        ("--catalog", "no-such-service", "no-such-service"),
+        ("--crs", "EPSG:4326", "--crs"),
+        ("--tile-size", "50", "--tile-size"),
+        ("--aoi-crs", "EPSG:99999", "99999"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_written(
+    job: list[object], tmp_path: Path, name: str, value: str, says: str
+) -> None:
+    flags = _without(job, name) if name in job else job
+    result = run(*flags, name, value, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert says in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_foreign_checkpoint_is_refused(job: list[object], tmp_path: Path) -> None:
+    swapped = ("B04", "B03", "B02", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+    save_encoder(new_encoder("small", bands=swapped), tmp_path / "swapped.safetensors")
+    result = run(*job, "--encoder", tmp_path / "swapped.safetensors", "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert "its bands are B04 B03 B02" in result.stderr
+    (tmp_path / "torn.safetensors").write_bytes((tmp_path / "swapped.safetensors").read_bytes()[:5000])
+    result = run(*job, "--encoder", tmp_path / "torn.safetensors", "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert "torn.safetensors" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_of_another_job_is_refused(job: list[object], made: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
+    result = run(*job, "--resolution", 20, "--out", made)
+    assert result.exit_code == 2, result.output
+    assert "holds the maps of another job" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()} == before
+
+
+def test_unreadable_scene_fails_and_names_it(place: Demonstration, job: list[object], tmp_path: Path) -> None:
+    """Never a silent hole: exit 1, the item and asset named, and the same command goes on once it is mended."""
+    scenes = tmp_path / "scenes"
+    shutil.copytree(place.catalog.parent, scenes)
+    item = next(iter(pystac.Catalog.from_file(str(scenes / place.catalog.name)).get_items(recursive=True)))
+    asset = Path(item.assets["B04"].get_absolute_href() or "")
+    whole = asset.read_bytes()
+    asset.write_bytes(whole[: len(whole) // 2])
+    flags = [*_without(job, "--catalog"), "--catalog", scenes / place.catalog.name, "--out", tmp_path / "out"]
+    result = run(*flags)
+    assert result.exit_code == 1, result.output
+    failed = next(line for line in result.stderr.splitlines() if line.startswith("failed: "))
+    assert item.id in failed
+    assert "B04" in failed
+    assert not (tmp_path / "out" / "land-cover.tif").exists()
+    asset.write_bytes(whole)
+    result = run(*flags)
+    assert result.exit_code == 0, result.output
+
+
+def test_demo_refuses_another_area(tmp_path: Path) -> None:
+    result = run("--demo", "--aoi", "1,2,3,4", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "--demo brings its own" in result.stderr
+
+
+# Real scenes -----------------------------------------------------------------------------------------------------
+
+BELGIUM_BOUNDS = "501360,5629040,502000,5629680"
+
+
+@pytest.fixture(scope="session")
+def belgium_out(belgium: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("belgium") / "out"
+    result = run(*_belgium_flags(belgium), "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def _belgium_flags(belgium: Path) -> list[object]:
+    return [
+        "--aoi", BELGIUM_BOUNDS, "--aoi-crs", "EPSG:32631", "--start", "2017-12", "--catalog", belgium,
+        "--prompts", "land-cover", "--prompts", "crops",
+    ]  # fmt: skip
+
+
+def test_belgium_july_ndvi_equals_plain_rasterio_and_numpy(belgium: Path, belgium_out: Path) -> None:
+    red, nir = [], []
+    for path in sorted(belgium.parent.glob("S2_201807*")):
+        bands = {name: rasterio.open(path / f"{name}.tif").read(1) for name in ("B04", "B08", "SCL")}
+        scl = bands["SCL"].repeat(2, axis=0).repeat(2, axis=1)
+        clear = ~np.isin(scl, [0, 1, 3, 8, 9, 10])
+        red.append(np.where(clear & (bands["B04"] > 0), bands["B04"].astype(float), np.nan))
+        nir.append(np.where(clear & (bands["B08"] > 0), bands["B08"].astype(float), np.nan))
+    assert len(red) >= 6
+    wanted_red, wanted_nir = np.rint(np.nanmedian(red, axis=0)), np.rint(np.nanmedian(nir, axis=0))
+    cube = open_cube(belgium_out / "work" / "cube.zarr")
+    july = cube.reflectance.sel(month="2018-07-01").astype("float64").load()
+    b04, b08 = july.sel(band="B04").values, july.sel(band="B08").values
+    assert np.array_equal((b08 - b04) / (b08 + b04), (wanted_nir - wanted_red) / (wanted_nir + wanted_red))
+
+
+def test_belgium_maps_lie_on_the_ten_metre_grid(belgium_out: Path) -> None:
+    for prompts in ("land-cover", "crops"):
+        codes = {cls.code for cls in load_prompt_set(prompts).classes}
+        with rasterio.open(belgium_out / f"{prompts}.tif") as raster:
+            assert tuple(raster.bounds) == tuple(map(float, BELGIUM_BOUNDS.split(",")))
+            assert raster.shape == (64, 64)
+            assert raster.crs.to_epsg() == 32631
+            assert set(np.unique(raster.read(1))) <= codes
+
+
+def test_belgium_record_says_what_was_used(belgium_out: Path) -> None:
+    record = json.loads((belgium_out / "run.json").read_text())
+    assert len(record["scenes"]) == 98
+    assert record["scenes"][0]["baseline"].startswith("02.")
+    assert record["scenes"][0]["radiometry"]["B04"].startswith("scale 0.0001 offset 0: ")
+    assert record["observations"]["months"][0] == "2017-12"
+    assert all(share > 0 for share in record["observations"]["clear_share_by_month"])
