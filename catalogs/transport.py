@@ -116,7 +116,7 @@ def error_of(error: BaseException) -> type[CatalogError]:
     """ServiceError for what may be over by tomorrow (no answer, 429, 5xx), CatalogError for what will not (404)."""
     if not isinstance(error, APIError):
         return CatalogError
-    status = error.status_code
+    status = getattr(error, "status_code", None)  # absent where no answer came
     return CatalogError if status is not None and 400 <= status < 500 and status not in _BUSY else ServiceError
 
 
