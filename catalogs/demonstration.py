@@ -78,7 +78,7 @@ def make_demonstration(
     size
         Width and height in pixels of 10 m: even, at least 96. The area of interest is a twentieth smaller.
     seed
-        Another seed draws another place in another year's weather.
+        Another seed draws other fields, woods, lake shores and weather in the same valley.
     progress
         Called with (scenes done, scenes in all) after each scene.
 
