@@ -1,0 +1,343 @@
+"""Training an encoder: from series files to a ``.safetensors`` with calibrated temperature and a report.
+
+Source of the method: Jain et al. 2026, ISPRS J. 236:99-119; the captions target (labels as sentences) is this
+project's.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from timesenmap.model.architecture import TimeSenCLIP
+from timesenmap.model.captions import UNLABELLED, CaptionTable, Labelled, label_rows, load_captions
+from timesenmap.model.checkpoint import save_encoder
+from timesenmap.model.encoder import Encoder
+from timesenmap.model.errors import ModelError
+from timesenmap.model.series import SeriesTable, Split, concatenate, read_series, spatial_cells, split_by_group
+from timesenmap.model.torchvision_cpu import ensure_torchvision
+from timesenmap.model.towers import embed_texts
+from timesenmap.model.training_config import MAY_DIFFER, SplitConfig, TrainingConfig, dump_config, resolve_config
+from timesenmap.model.training_data import CaptionPairs, Floats, surface_series
+from timesenmap.model.training_scores import (
+    accuracy,
+    calibrated_temperature,
+    calibration_error,
+    class_f1,
+    cosines,
+    mean_vectors,
+    question,
+    typical_questions,
+)
+
+if TYPE_CHECKING:
+    from timesenmap.model.training_module import TrainingModule
+
+log = logging.getLogger(__name__)
+
+REPORTED_VERSIONS: Final = ("timesenmap", "torch", "lightning", "numpy", "pandas", "sentence-transformers")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Labelled series on their sides.
+
+    Attributes
+    ----------
+    table, labelled, reflectance
+        Rows with a caption; reflectance near the surface (n, 12, 10).
+    split
+        Sides of the rows.
+    counts
+        What was read and left out, by reason.
+    hashes
+        SHA-256 of each file by name.
+    """
+
+    table: SeriesTable
+    labelled: Labelled
+    reflectance: Floats
+    split: Split
+    counts: dict[str, int]
+    hashes: dict[str, str]
+
+    def side(self, rows: npt.NDArray[np.bool_]) -> tuple[Floats, Labelled]:
+        """Series and captions of some rows."""
+        caption, landcover = self.labelled.caption[rows], self.labelled.landcover[rows]
+        return self.reflectance[rows], Labelled(caption=caption, landcover=landcover, dropped={})
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run made.
+
+    Attributes
+    ----------
+    out, sha256
+        The encoder written.
+    epochs
+        Epochs trained, and the one whose weights were kept.
+    report
+        Numbers on held-out cells, data and versions; also in ``report.json`` of the run folder.
+    """
+
+    out: Path
+    sha256: str
+    epochs: tuple[int, int]
+    report: dict[str, Any]
+
+
+def load_training_data(paths: Sequence[Path], split: SplitConfig, captions: CaptionTable) -> TrainingData:
+    """Read, label, correct and split the series.
+
+    Raises
+    ------
+    ModelError
+        As :func:`read_series` and :func:`label_rows`; also where ``leave_out`` names nothing, or no row is left.
+    """
+    table = concatenate([read_series(path) for path in paths])
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    labelled = label_rows(captions, table.frame)
+    counts = {"read": len(table), **{f"dropped: {reason}": n for reason, n in labelled.dropped.items()}}
+
+    named = labelled.caption != UNLABELLED
+    empty = ~np.isfinite(table.reflectance).any((1, 2))
+    excluded = _inside(table, split.exclude)
+    counts["without any observation"] = int((named & empty).sum())
+    counts["in an excluded box"] = int((named & ~empty & excluded).sum())
+    used = named & ~empty & ~excluded
+    if not used.any():
+        raise ModelError("no series is left to train on: every row was dropped, empty or excluded")
+    table = table.take(used)
+    labelled = Labelled(labelled.caption[used], labelled.landcover[used], labelled.dropped)
+
+    sides = split_by_group(
+        spatial_cells(table.frame, size=split.cell), validation=split.validation, test=split.test, seed=split.seed
+    )
+    away = _left_out(table, split.leave_out)
+    sides = Split(train=sides.train & ~away, validation=sides.validation & ~away, test=sides.test | away)
+    counts |= {side: int(getattr(sides, side).sum()) for side in ("train", "validation", "test")}
+    if not sides.train.any():
+        raise ModelError("no series is left to train on: all cells are held out; lower split.validation or split.test")
+    return TrainingData(table, labelled, surface_series(table), sides, counts, hashes)
+
+
+def _inside(table: SeriesTable, boxes: Sequence[tuple[float, float, float, float]]) -> npt.NDArray[np.bool_]:
+    lon, lat = (table.frame[name].to_numpy(np.float64) for name in ("lon", "lat"))
+    inside = np.zeros(len(table), bool)
+    for west, south, east, north in boxes:
+        inside |= (lon >= west) & (lon <= east) & (lat >= south) & (lat <= north)
+    return inside
+
+
+def _left_out(table: SeriesTable, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    away = np.zeros(len(table), bool)
+    for name in names:
+        rows = (table.frame["dataset"] == name).to_numpy()
+        if "region" in table.frame:
+            rows |= (table.frame["region"] == name).to_numpy()
+        if not rows.any():
+            known = sorted(table.frame["dataset"].unique())
+            raise ModelError(
+                f"leave_out '{name}' is no dataset or region of the series: datasets are {', '.join(known)}"
+            )
+        away |= rows
+    return away
+
+
+def train(
+    config: TrainingConfig, *, resume: bool = False, progress: bool = False, captions: CaptionTable | None = None
+) -> TrainingResult:
+    """Train, calibrate, write the encoder and report on held-out cells.
+
+    Parameters
+    ----------
+    config
+        The run.
+    resume
+        Go on from the run folder's last checkpoint; without one, start.
+    progress
+        Show a progress bar.
+    captions
+        Caption table; default: the project's.
+
+    Raises
+    ------
+    ModelError
+        Bad data or configuration, a run folder already in use, the extra ``train`` not installed.
+    """
+    fit = _import_fit()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    captions = load_captions() if captions is None else captions
+    data = load_training_data(config.series, config.split, captions)
+    _prepare_folder(config, data, resume=resume)
+
+    spec = config.encoder_config.text_tower
+    reflectance, labelled = data.side(data.split.train)
+    sources = data.table.frame["dataset"].to_numpy(str)[data.split.train]
+    pairs = CaptionPairs(
+        reflectance, labelled, sources, captions, lambda texts: embed_texts(texts, spec).astype(np.float32), config
+    )
+    vectors = mean_vectors(pairs.sentences)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
+    held_out, held_out_labels = data.side(data.split.validation)
+    module = _module(config, network, pairs, held_out=held_out, labelled=held_out_labels, vectors=vectors)
+    log.info("training on %d series, validating on %d", len(reflectance), len(held_out))
+    epochs = fit(module, config, resume=resume, progress=progress)
+
+    temperature = _calibrate(network, held_out, held_out_labels, captions=captions, vectors=vectors, config=config)
+    report = evaluate(network, data, captions, vectors, temperature=temperature)
+    report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": _versions()}
+    trained = TimeSenCLIP(_described(config, data, temperature))
+    trained.load_state_dict(network.state_dict())
+    sha256 = save_encoder(trained, config.out)
+    report["encoder"] = {"file": config.out.name, "sha256": sha256}
+    (config.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    return TrainingResult(out=config.out, sha256=sha256, epochs=epochs, report=report)
+
+
+def _import_fit() -> Callable[..., tuple[int, int]]:
+    ensure_torchvision()  # torchmetrics, which Lightning imports, imports torchvision
+    try:
+        from timesenmap.model.training_fit import fit  # noqa: PLC0415 - Lightning is an extra
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "lightning":
+            raise
+        raise ModelError("training needs Lightning: pip install 'timesenmap[train]'") from None
+    return fit
+
+
+def _module(*args: Any, **options: Any) -> "TrainingModule":
+    from timesenmap.model.training_module import TrainingModule  # noqa: PLC0415 - Lightning is an extra
+
+    return TrainingModule(*args, **options)
+
+
+def _prepare_folder(config: TrainingConfig, data: TrainingData, *, resume: bool) -> None:
+    """Make the run folder, or check that it is this run's."""
+    folder = config.folder
+    described = folder / "config.yaml"
+    hashes = folder / "data.json"
+    if described.exists():
+        if not resume:
+            raise ModelError(
+                f"run folder '{folder}' holds another run: resume it (--resume), remove it or name another"
+            )
+        earlier = resolve_config(described, {}).model_dump(exclude=set(MAY_DIFFER))
+        now = config.model_dump(exclude=set(MAY_DIFFER))
+        differing = sorted(name for name in now if now[name] != earlier[name])
+        if differing:
+            raise ModelError(
+                f"run folder '{folder}' was started with other values of {', '.join(differing)}: "
+                "resume with its config.yaml, or name another --run-folder"
+            )
+        if json.loads(hashes.read_text("utf-8")) != data.hashes:
+            raise ModelError(f"run folder '{folder}' was started with other series files: restore them, or start anew")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    described.write_text(dump_config(config), "utf-8")
+    hashes.write_text(json.dumps(data.hashes, indent=2) + "\n", "utf-8")
+
+
+def _calibrate(
+    network: TimeSenCLIP,
+    held_out: Floats,
+    labelled: Labelled,
+    *,
+    captions: CaptionTable,
+    vectors: Floats,
+    config: TrainingConfig,
+) -> float:
+    """Temperature from the validation cells; the loss's own where there are none."""
+    if not len(held_out):
+        return config.temperature
+    questions = typical_questions(
+        captions, labelled.caption, labelled.landcover, rng=np.random.default_rng([config.seed, 2])
+    )
+    _, inverse, counts = np.unique(labelled.caption, return_inverse=True, return_counts=True)
+    weights = counts[inverse].astype(np.float64) ** -0.5
+    return calibrated_temperature(embed(network, held_out), vectors, questions, weights=weights)
+
+
+def embed(network: TimeSenCLIP, reflectance: Floats) -> Floats:
+    """Embed series with a network in training or not, on the CPU in float32."""
+    return Encoder(network, device="cpu", precision="float32").embed(reflectance)
+
+
+def evaluate(
+    network: TimeSenCLIP, data: TrainingData, captions: CaptionTable, vectors: Floats, *, temperature: float
+) -> dict[str, Any]:
+    """Numbers on the test cells, as plain values for JSON."""
+    reflectance, labelled = data.side(data.split.test)
+    report: dict[str, Any] = {"counts": data.counts, "data": data.hashes, "temperature": temperature}
+    if not len(reflectance):
+        return report
+    embedded = embed(network, reflectance)
+    sources = data.table.frame["dataset"].to_numpy(str)[data.split.test]
+    land = np.unique(captions.landcover[captions.landcover != UNLABELLED])
+    asked = {"captions": question(labelled.caption), "landcover": question(labelled.landcover, land)}
+    for name, q in asked.items():
+        scores = class_f1(embedded, vectors, q)
+        report[name] = {
+            "options": len(q.options),
+            "rows": len(q.rows),
+            "accuracy": accuracy(embedded, vectors, q),
+            "macro_f1": float(np.mean([f1 for f1, _ in scores.values()])) if scores else None,
+            "calibration_error": calibration_error(cosines(embedded, vectors, q), q.answer, temperature),
+            "f1": {captions.names[number]: {"f1": f1, "rows": rows} for number, (f1, rows) in scores.items()},
+        }
+    report["sources"] = {
+        str(source): _source_scores(embedded, vectors, labelled, asked, np.flatnonzero(sources == source))
+        for source in np.unique(sources)
+    }
+    return report
+
+
+def _source_scores(
+    embedded: Floats,
+    vectors: Floats,
+    labelled: Labelled,
+    asked: Mapping[str, Any],
+    rows: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """Accuracies of one source's test rows, asked with all the options of the whole test."""
+    truths = {"captions": labelled.caption, "landcover": labelled.landcover}
+    scores: dict[str, Any] = {"rows": len(rows)}
+    for name, truth in truths.items():
+        q = question(truth, asked[name].options, rows=rows)
+        scores[name] = accuracy(embedded, vectors, q) if len(q.rows) else None
+    return scores
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in REPORTED_VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _described(config: TrainingConfig, data: TrainingData, temperature: float) -> Any:
+    """Encoder configuration with what training adds to it."""
+    files = ", ".join(f"{name} ({digest[:12]})" for name, digest in data.hashes.items())
+    return config.encoder_config.model_copy(
+        update={
+            "temperature": temperature,
+            "training_data": f"captions of {data.counts['train']} series: {files}",
+            "created_by": f"timesenmap {_versions().get('timesenmap', '')} train-encoder, seed {config.seed}".strip(),
+        }
+    )

@@ -1,0 +1,174 @@
+"""Configuration of a training run: every field typed and described, unknown fields refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from timesenmap.model.config import EncoderConfig, Size, config_of_size
+from timesenmap.model.errors import ModelError
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SplitConfig(_Model):
+    """Which spatial cells train, choose and test."""
+
+    cell: float = Field(default=0.1, description="size of a cell in degrees", gt=0)
+    validation: float = Field(default=0.1, description="share of the cells for early stopping and temperature", ge=0)
+    test: float = Field(default=0.2, description="share of the cells kept for the numbers of the model card", ge=0)
+    seed: int = Field(default=0, description="of the hash that puts a cell on a side")
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="datasets or regions that are test as a whole, as if they had never been seen"
+    )
+    exclude: tuple[tuple[float, float, float, float], ...] = Field(
+        default=(), description="boxes west, south, east, north (degrees) whose rows are used for nothing"
+    )
+
+
+class HidingConfig(_Model):
+    """What training hides from the encoder."""
+
+    temporal: float = Field(default=0.5, description="share of batches under the paper's temporal masking", ge=0, le=1)
+    spectral: float = Field(default=0.0, description="spectral dropout: chance of each band of a series", ge=0, lt=1)
+    months: float = Field(default=0.0, description="share of series with a random subset of months", ge=0, le=1)
+    bands: float = Field(default=0.0, description="share of series with a random subset of bands", ge=0, le=1)
+    borrowed: float = Field(
+        default=0.0, description="share of series with the missing months and bands of another series", ge=0, le=1
+    )
+    filled: float = Field(
+        default=0.0,
+        description="share of series whose missing months and bands are interpolated first, so that series of a "
+        "sparse source are seen whole as well",
+        ge=0,
+        le=1,
+    )
+
+
+class NoiseConfig(_Model):
+    """Random changes of the values of a series; standard deviations."""
+
+    brightness: float = Field(default=0.08, description="one factor a series (logarithm): terrain, angle", ge=0)
+    colour: float = Field(default=0.03, description="one factor a band of a series (logarithm): calibration", ge=0)
+    month: float = Field(default=0.03, description="one factor a month of a series (logarithm): haze, angle", ge=0)
+    value: float = Field(default=0.004, description="added to each value (reflectance): noise", ge=0)
+
+
+class TrainingConfig(_Model):
+    """A training run of ``train-encoder``; defaults are the paper's where it says, else this project's."""
+
+    targets: Literal["captions"] = Field(
+        default="captions", description="what a series is pulled towards: its label as a sentence"
+    )
+    series: tuple[Path, ...] = Field(description="parquet files of labelled series", min_length=1)
+    out: Path = Field(description="the encoder to write (.safetensors)")
+    run_folder: Path | None = Field(
+        default=None, description="logs, checkpoints, resolved configuration; default: OUT without ending + .training"
+    )
+    size: Size = Field(default="small", description="size of the encoder")
+    encoder: dict[str, Any] = Field(default={}, description="fields of EncoderConfig that differ from the size's")
+    dropout: float = Field(default=0.1, description="in the encoder's layers", ge=0, lt=1)
+
+    seed: int = Field(default=0, description="of weights, sampling, noise, hiding and dropout", ge=0)
+    epochs: int = Field(default=200, gt=0)
+    warmup_epochs: float = Field(default=10, description="linear warm-up before the cosine", ge=0)
+    samples: int | None = Field(default=None, description="series drawn an epoch; default: as many as train", gt=0)
+    batch: int = Field(default=1024, gt=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-6, ge=0)
+    clip_gradient: float | None = Field(default=None, description="largest norm of the gradient", gt=0)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(default="32-true", description="mixed precision")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
+    workers: int = Field(default=0, description="processes that prepare batches; 0: none beside the trainer", ge=0)
+    threads: int | None = Field(default=None, description="of torch on the CPU; default: torch's own choice", gt=0)
+
+    temperature: float = Field(default=0.07, description="of the loss", ge=0.01)
+    learn_temperature: bool = Field(default=False, description="learn the loss's scale, kept at most 100")
+    queue: int = Field(default=2048, description="earlier targets that serve as negatives", ge=0)
+    balance: float = Field(
+        default=0.5,
+        description="0: series are drawn as they come; 1: every caption of every source equally often",
+        ge=0,
+        le=1,
+    )
+    landcover_share: float = Field(
+        default=0.3, description="share of draws whose sentence names the land cover, not the crop", ge=0, le=1
+    )
+    hiding: HidingConfig = HidingConfig()
+    noise: NoiseConfig = NoiseConfig()
+    split: SplitConfig = SplitConfig()
+    patience: int | None = Field(
+        default=None, description="epochs without a better validation before stopping; default: run to the end", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.out.suffix != ".safetensors":
+            raise ValueError(f"out '{self.out}' must end in .safetensors")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} leave nothing of {self.epochs} epochs")
+        if self.split.test + self.split.validation >= 1:
+            raise ValueError("split: validation and test leave no cell to train on")
+        if (self.hiding.bands or self.hiding.borrowed) and not self.encoder_config.presence:
+            raise ValueError(
+                "hiding.bands and hiding.borrowed need an encoder that knows which bands are present: "
+                "set encoder.presence to true, or both to 0"
+            )
+        return self
+
+    @property
+    def encoder_config(self) -> EncoderConfig:
+        """The encoder to train."""
+        return config_of_size(self.size, **{"name": self.out.stem, **self.encoder})
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its logs and checkpoints."""
+        return self.run_folder or self.out.with_suffix(".training")
+
+
+MAY_DIFFER: Final = frozenset({"out", "run_folder", "workers", "threads", "device", "series"})
+"""Fields a resumed run may change: where things lie and how fast it goes (the content of series is compared)."""
+
+
+def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> TrainingConfig:
+    """Configuration from a YAML file and flags; flags win, absent (None) flags say nothing.
+
+    Relative paths in the file are relative to the working directory, as flags are.
+
+    Raises
+    ------
+    ModelError
+        Unreadable file, unknown field, value out of range: one line that names the field.
+    """
+    values: dict[str, Any] = {}
+    source = "flags"
+    if file is not None:
+        source = f"configuration '{file}'"
+        try:
+            loaded = yaml.safe_load(file.read_text("utf-8"))
+        except OSError as error:
+            raise ModelError(f"{source} cannot be read: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise ModelError(f"{source} is no YAML: {str(error).splitlines()[0]}") from None
+        if not isinstance(loaded, dict):
+            raise ModelError(f"{source} holds no fields: write 'field: value' lines")
+        values.update(loaded)
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
+        raise ModelError(f"{source}: {faults}") from None
+
+
+def dump_config(config: TrainingConfig) -> str:
+    """YAML that :func:`resolve_config` reads back to the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

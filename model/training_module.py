@@ -1,0 +1,158 @@
+"""The Lightning module of a training run; imported only where training happens (extra ``train``)."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from timesenmap.model.architecture import TimeSenCLIP
+from timesenmap.model.captions import Labelled
+from timesenmap.model.losses import Scale, TargetQueue, info_nce
+from timesenmap.model.masking import draw_masking
+from timesenmap.model.training_config import TrainingConfig
+from timesenmap.model.training_data import EpochBatches, Floats, PairBatch, Pairs
+from timesenmap.model.training_scores import accuracy, mean_class_accuracy, question
+
+MONITORED = "validation/score"
+
+
+class HeldOut(Dataset[Tensor]):
+    """Series to validate on, in batches of fixed order."""
+
+    def __init__(self, reflectance: Floats, batch: int) -> None:
+        self.reflectance = reflectance
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.reflectance) / self.batch)
+
+    def __getitem__(self, number: int) -> Tensor:
+        if number >= len(self):
+            raise IndexError(number)
+        return torch.from_numpy(self.reflectance[number * self.batch : (number + 1) * self.batch])
+
+
+def learning_rate_factor(step: int, *, warmup: int, total: int) -> float:
+    """Linear warm-up to 1 over ``warmup`` steps, then a cosine to 0 at ``total``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class TrainingModule(LightningModule):
+    """An encoder with its loss, queue and validation.
+
+    Everything random within a step (dropout, masking) is seeded from seed, epoch and batch number, so that a
+    resumed run repeats what the uninterrupted one does.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    encoder
+        The network to train.
+    pairs
+        Where training batches come from.
+    held_out, labelled, vectors
+        Validation series (n, 12, bands), their captions, and the unit vectors (captions, d) of all captions.
+    """
+
+    spared: Tensor | None
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        encoder: TimeSenCLIP,
+        pairs: Pairs,
+        *,
+        held_out: Floats,
+        labelled: Labelled,
+        vectors: Floats,
+    ) -> None:
+        super().__init__()
+        self.run = config
+        self.encoder = encoder
+        self.scale = Scale(config.temperature, learn=config.learn_temperature)
+        self.queue = TargetQueue(config.queue, encoder.config.embedding)
+        self.pairs = pairs
+        self.held_out = held_out
+        self.labelled = labelled
+        self.vectors = vectors
+        self.samples = config.samples or len(pairs.weights)
+        spared = pairs.spared
+        self.register_buffer("spared", None if spared is None else torch.from_numpy(spared), persistent=False)
+        self._embedded: list[Tensor] = []
+
+    def train_dataloader(self) -> DataLoader[PairBatch]:
+        """Batches of the current epoch; Lightning asks anew before each."""
+        batches = EpochBatches(
+            self.pairs, samples=self.samples, batch=self.run.batch, seed=self.run.seed, epoch=self.current_epoch
+        )
+        return DataLoader(batches, batch_size=None, num_workers=self.run.workers)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Validation series."""
+        return DataLoader(HeldOut(self.held_out, self.run.batch), batch_size=None)
+
+    def excluded(self, group: Tensor) -> Tensor | None:
+        """(B, B + Q) bool: targets of this batch and of the queue that do not count against an anchor."""
+        if self.spared is None:
+            return None
+        groups = torch.cat([group, self.queue.held()[1]])
+        known = (group >= 0)[:, None] & (groups >= 0)[None, :]
+        return self.spared[group.clamp(min=0)[:, None], groups.clamp(min=0)[None, :]] & known
+
+    def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Seed what the step draws."""
+        seeds = np.random.SeedSequence([self.run.seed, self.current_epoch, batch_idx])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        rng = np.random.default_rng([self.run.seed, self.current_epoch, batch_idx, 1])
+        masking = draw_masking(rng, share=self.run.hiding.temporal, frames=batch.reflectance.shape[1])
+        anchors = self.encoder(batch.reflectance, masking=masking)
+        held, _ = self.queue.held()
+        excluded = self.excluded(batch.group)
+        loss = info_nce(anchors, batch.targets, self.scale(), queue=held, excluded=excluded)
+        self.queue.push(batch.targets, batch.group)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(anchors))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002
+        """Keep the scale within its bound."""
+        self.scale.keep_bounded()
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Embed a batch."""
+        self._embedded.append(self.encoder(batch).float().cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Zero-shot accuracy: over all captions present, and mean over land-cover classes."""
+        embedded = torch.cat(self._embedded).numpy()
+        self._embedded.clear()
+        captions = accuracy(embedded, self.vectors, question(self.labelled.caption))
+        landcover = mean_class_accuracy(embedded, self.vectors, question(self.labelled.landcover))
+        scores = [score for score in (captions, landcover) if math.isfinite(score)]
+        self.log("validation/captions", captions)
+        self.log("validation/landcover", landcover)
+        self.log(MONITORED, float(np.mean(scores)), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; warm-up and cosine a step."""
+        optimizer = torch.optim.AdamW(
+            (p for p in self.parameters() if p.requires_grad),
+            lr=self.run.learning_rate,
+            weight_decay=self.run.weight_decay,
+        )
+        steps = math.ceil(self.samples / self.run.batch)
+        warmup, total = round(self.run.warmup_epochs * steps), self.run.epochs * steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, warmup=warmup, total=total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
