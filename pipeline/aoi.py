@@ -90,7 +90,7 @@ def read_aoi(aoi: str, *, crs: str | None = None) -> Aoi:
         where = f"area {aoi}"
         return _finish(_box(bounds, given_crs or LON_LAT, where=where), given_crs or LON_LAT, "area", [], where)
     path = Path(aoi)
-    if not path.exists():
+    if not aoi.strip() or not path.exists():
         raise MapError(f"area {aoi!r}: no such file, nor four numbers minx,miny,maxx,maxy; check the path")
     shapes, stated_crs, notes = _read_features(path)
     return _finish(_unite(shapes, notes, path), given_crs or stated_crs or LON_LAT, path.stem, notes, f"area {path}")
@@ -164,7 +164,7 @@ def _read_geojson(path: Path) -> list[BaseGeometry | None]:
     for number, geometry in enumerate(geometries, start=1):
         try:
             shapes.append(None if geometry is None else shape(geometry))
-        except (shapely.GEOSException, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise MapError(
                 f"area {path}: feature {number} has a malformed geometry ({_one_line(error)}); correct its coordinates"
             ) from error

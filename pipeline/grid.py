@@ -203,7 +203,6 @@ def _checked_crs(text: str, aoi: Aoi) -> CRS:
         # One UTM zone beside its own is common practice and still fine; another continent is a slip of the hand.
         home = shapely.box(use.west - 6.0, use.south - 6.0, use.east + 6.0, use.north + 6.0)
         if not home.intersects(aoi.geometry):
-            raise MapError(
-                f"CRS {name}: made for {use.name}, which the area {aoi.name} is not in; choose another --crs"
-            )
+            place = use.name.partition(".")[0]
+            raise MapError(f"CRS {name}: made for {place}, which the area {aoi.name} is not in; choose another --crs")
     return crs

@@ -57,15 +57,10 @@ def project(geometry: Area, source: CRS, target: CRS) -> Area | None:
     """
     if source.is_geographic:
         geometry = join_at_antimeridian(geometry)
-    transformer = Transformer.from_crs(source, target, always_xy=True)
-
-    def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-
-    moved = shapely.transform(_densified(geometry), move)
-    if not np.isfinite(shapely.get_coordinates(moved)).all():
-        return None
-    return areal(moved if moved.is_valid else shapely.make_valid(moved, method="structure", keep_collapsed=False))
+    moved = _moved(geometry, source, target)
+    if moved is None or moved.is_valid:
+        return moved
+    return areal(shapely.make_valid(moved, method="structure", keep_collapsed=False))
 
 
 def to_lon_lat(geometry: Area, source: CRS) -> Area | None:
@@ -79,9 +74,8 @@ def to_lon_lat(geometry: Area, source: CRS) -> Area | None:
         poles = [Point(xy) for xy in zip(*there.transform([0.0, 0.0], [90.0, -90.0]), strict=True)]
         if any(np.isfinite(pole.x) and geometry.intersects(pole) for pole in poles):
             return None
-    moved = project(geometry, source, LON_LAT)
-    # Points of the densified edges that say nothing to a centimetre are dropped again: searches send this along.
-    return None if moved is None else cut_at_antimeridian(shapely.simplify(moved, 1e-7))
+    moved = _moved(geometry, source, LON_LAT)
+    return None if moved is None else cut_at_antimeridian(moved)
 
 
 def join_at_antimeridian(geometry: Area) -> Area:
@@ -95,8 +89,9 @@ def join_at_antimeridian(geometry: Area) -> Area:
 
 def cut_at_antimeridian(geometry: Area) -> Area:
     """Bring a lon/lat area into -180..180; a ring wider than 180 degrees was drawn across the antimeridian."""
-    merged = shapely.union_all([wrap(unwrap(part)) for part in shapely.get_parts(geometry)])
-    return areal(merged)
+    # Points of densified edges that say nothing to a centimetre are dropped: searches send this along.
+    parts = [shapely.simplify(unwrap(part), 1e-7) for part in shapely.get_parts(geometry)]
+    return areal(shapely.union_all([wrap(part) for part in parts]))
 
 
 def areal(geometry: BaseGeometry) -> Area:
@@ -109,6 +104,14 @@ def areal(geometry: BaseGeometry) -> Area:
     return merged if isinstance(merged, Polygon | MultiPolygon) else Polygon()
 
 
-def _densified(geometry: Area) -> Area:
+def _moved(geometry: Area, source: CRS, target: CRS) -> Area | None:
+    """Reproject densified edges; what crosses the antimeridian of a geographic target is not valid yet."""
+    transformer = Transformer.from_crs(source, target, always_xy=True)
     minx, miny, maxx, maxy = geometry.bounds
-    return shapely.segmentize(geometry, max(maxx - minx, maxy - miny) / _PIECES)
+    dense = shapely.segmentize(geometry, max(maxx - minx, maxy - miny) / _PIECES)
+
+    def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+
+    moved = shapely.transform(dense, move)
+    return moved if np.isfinite(shapely.get_coordinates(moved)).all() else None

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from timesenmap.pipeline.errors import SceneReadError
-from timesenmap.pipeline.resample import bilinear, coarsened, footing, nearest
+from timesenmap.pipeline.resample import Coordinates, bilinear, coarsened, footing, nearest
 
 Method = Literal["bilinear", "nearest"]
 
@@ -78,22 +78,20 @@ def read_asset(
     SceneReadError
         The asset cannot be opened or read, or is no such raster.
     """
+    cause: BaseException | None = None
+    sampled = None
     try:
         with rasterio.Env(**{**_GDAL, **(gdal or {})}), rasterio.open(source.href, sharing=False) as raster:
-            if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
-                raise source.failed(f"{raster.count} band(s) of {raster.dtypes[0]}, not one of uint8 or uint16")
-            if raster.crs is None or raster.transform.a <= 0 or raster.transform.e >= 0:
-                raise source.failed("no CRS, or not north-up")
-            ratio = grid.affine.a / raster.transform.a
-            parts = max(1, int(ratio + 0.5)) if method == "bilinear" else 1
-            feet = footing(grid, raster.crs.to_wkt(), raster.transform, parts=parts)
-            window = feet.window(raster.shape, margin=1 if method == "bilinear" else 0)
-            if window is None:
-                return np.zeros(grid.shape, np.uint16)
-            pixels = raster.read(1, window=Window.from_slices(*window)).astype(np.uint16, copy=False)
+            sampled = _needed(source, raster, grid, method=method)
     except (rasterio.errors.RasterioError, OSError) as error:
-        raise source.failed(error.__cause__ or error) from error  # rasterio says "see previous exception"
-    rows, cols = feet.rows - window[0].start, feet.cols - window[1].start
+        cause = error.__cause__ or error  # rasterio itself says "see previous exception for details"
+    if cause is not None:
+        # Out here, so that the error carries no chain: GDAL's exceptions inside rasterio's cannot be unpickled,
+        # and a worker of a cluster would report that instead.
+        raise source.failed(cause)
+    if sampled is None:
+        return np.zeros(grid.shape, np.uint16)
+    pixels, cols, rows, parts = sampled
     if method == "nearest":
         return nearest(pixels, cols, rows)
     values = bilinear(pixels, cols, rows)
@@ -101,3 +99,20 @@ def read_asset(
         values = coarsened(values, parts)
     rounded: NDArray[np.uint16] = np.floor(values + np.float32(0.5)).astype(np.uint16)
     return rounded
+
+
+def _needed(
+    source: AssetSource, raster: rasterio.DatasetReader, grid: GeoBox, *, method: Method
+) -> tuple[NDArray[np.uint16], Coordinates, Coordinates, int] | None:
+    """Pixels of the raster that the grid needs, where in them it samples, parts to a pixel; None if they are apart."""
+    if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
+        raise source.failed(f"{raster.count} band(s) of {raster.dtypes[0]}, not one of uint8 or uint16")
+    if raster.crs is None or raster.transform.a <= 0 or raster.transform.e >= 0:
+        raise source.failed("no CRS, or not north-up")
+    parts = max(1, int(grid.affine.a / raster.transform.a + 0.5)) if method == "bilinear" else 1
+    feet = footing(grid, raster.crs.to_wkt(), raster.transform, parts=parts)
+    window = feet.window(raster.shape, margin=1 if method == "bilinear" else 0)
+    if window is None:
+        return None
+    pixels = raster.read(1, window=Window.from_slices(*window)).astype(np.uint16, copy=False)
+    return pixels, feet.cols - window[1].start, feet.rows - window[0].start, parts

@@ -145,7 +145,7 @@ def coarsened(values: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
 def _same_crs(one: str, other: str) -> bool:
     # WKT of GDAL and of PROJ differ in spelling: the code decides where both have one.
     a, b = CRS.from_wkt(one), CRS.from_wkt(other)
-    return a == b or (a.to_epsg() is not None and a.to_epsg() == b.to_epsg())
+    return bool(a == b or (a.to_epsg() is not None and a.to_epsg() == b.to_epsg()))
 
 
 def _separable(cols: Coordinates, rows: Coordinates) -> bool:
