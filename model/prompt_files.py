@@ -147,3 +147,13 @@ def _describe(problem: Any, location: list[str | int], model: type[BaseModel] | 
         "model_type": f"{place or 'entry'} {shown} holds no fields; write {', '.join(known[:4])}",
     }
     return messages.get(kind, f"{place or 'content'} {shown}: {problem['msg']}; correct it")
+
+
+def write_prompt_file(prompt_set: BaseModel, path: Path) -> None:
+    """Write a prompt set as YAML that `read_prompt_file` reads back equal; whole or not at all."""
+    content = prompt_set.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
