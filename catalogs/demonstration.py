@@ -99,7 +99,7 @@ def make_demonstration(
         raise CatalogError(f"seed {seed}: give a whole number of 0 or more")
     plan = plan_year(seed)
     made = _demonstration(folder, size=size, seed=seed, scenes=len(plan))
-    record = {"version": VERSION, "size": size, "seed": seed, "year": YEAR, "scenes": len(plan)}
+    record = _record(made)
     if folder.exists():
         if _recorded(folder) == record:
             return made
@@ -117,6 +117,20 @@ def make_demonstration(
         shutil.rmtree(beside, ignore_errors=True)
         raise
     return made
+
+
+def _record(made: Demonstration) -> dict[str, object]:
+    """What RECORD says, paths relative to the folder: enough to tell this demonstration from any other."""
+    paths = {name: getattr(made, name).name for name in ("catalog", "aoi", "truth", "crops", "crop_legend")}
+    return {
+        "version": VERSION,
+        "size": made.size,
+        "seed": made.seed,
+        "year": made.year,
+        "scenes": made.scenes,
+        "months_without": list(made.months_without),
+        **paths,
+    }
 
 
 def _recorded(folder: Path) -> object:
