@@ -144,7 +144,7 @@ def _demonstration(folder: Path, *, size: int, seed: int, scenes: int) -> Demons
     return Demonstration(
         folder=folder,
         catalog=folder / "catalog.json",
-        aoi=folder / "aoi.geojson",
+        aoi=folder / "demonstration-parish.geojson",
         truth=folder / "truth.tif",
         crops=folder / "crops.tif",
         crop_legend=folder / "crops.csv",
