@@ -149,13 +149,16 @@ def _show(reports: Sequence[ZeroShotReport]) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="timesenmap", prog_name="evaluate-encoder")
 def main() -> None:
     """Evaluate an encoder."""
 
 
-@main.command("zero-shot")
+@main.command("zero-shot", context_settings=_CONTEXT)
 @click.option("--data", required=True, help="parquet of series: B02_m01 .. B12_m12 and a column of class names")
 @click.option("--prompts", required=True, help="shipped prompt set or YAML path")
 @click.option("--labels", required=True, help="column whose values are class names of the prompt set")
@@ -199,15 +202,15 @@ def zero_shot(
     out: Path | None,
     device: str,
 ) -> None:
-    r"""Tell the classes of labelled series by their prompts alone, and say how often that is right.
+    """Tell the classes of labelled series by their prompts alone, and say how often that is right.
 
     \b
     evaluate-encoder zero-shot --data series.parquet --prompts crops --labels crop
-    evaluate-encoder zero-shot --data series.parquet --prompts crops --labels crop \
-        --family class-name --family generic --family descriptive --composites monthly --composites annual --out eval/
+    evaluate-encoder zero-shot --data series.parquet --prompts crops --labels crop --out eval/ \\
+        --family class-name --family generic --family descriptive --composites monthly --composites annual
 
     Rows whose value is no class of the set are counted and left out. Exit codes: 0 done, 2 bad input, 1 failed.
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging()
     if out is not None:
         require_matplotlib()
