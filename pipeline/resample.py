@@ -150,7 +150,7 @@ def _same_crs(one: str, other: str) -> bool:
 
 def _separable(cols: Coordinates, rows: Coordinates) -> bool:
     """Whether columns depend on x alone and rows on y alone: grid and source share their CRS."""
-    return cols.shape[0] == 1 and rows.shape[1] == 1
+    return bool(cols.shape[0] == 1 and rows.shape[1] == 1)
 
 
 def _centres(grid: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
