@@ -53,7 +53,7 @@ def _crop(name: str, lucas: str, between: float = 0.7) -> Cover:
     return Cover(name, CROPLAND, {name: 1.0}, between=between, lucas=lucas)
 
 
-# LUCAS 2018 codes of the crops, for a legend; "B55" is temporary grassland. The few series of sunflower and soya
+# LUCAS 2018 codes of the crops, for a legend; "B55" is temporary grassland. The few series of sunflower
 # come from all over France, so their spread is wider than that of fields in one valley.
 CROPS = (
     _crop("winter wheat", "B11"),
@@ -62,7 +62,6 @@ CROPS = (
     _crop("winter rapeseed", "B32"),
     _crop("maize", "B16"),
     _crop("sunflower", "B31", between=0.4),
-    _crop("soya", "B33", between=0.3),
     _crop("clover-grass", "B55"),
 )
 # Shares by month of algae in the lake and of silt in the river: chosen, not measured.

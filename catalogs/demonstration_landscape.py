@@ -19,7 +19,7 @@ from timesenmap.catalogs.demonstration_covers import CODE, COVERS
 from timesenmap.catalogs.demonstration_noise import Cells, Floats, Ints, cells, chance, fractal, scramble
 from timesenmap.catalogs.demonstration_town import paint_town
 
-CROP_SHARES = (0.25, 0.13, 0.07, 0.13, 0.22, 0.05, 0.06, 0.09)  # of arable fields, in the order of CROPS
+CROP_SHARES = (0.26, 0.14, 0.08, 0.13, 0.23, 0.06, 0.10)  # of arable fields, in the order of CROPS
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,6 @@ SERIES_CLASSES: dict[str, SeriesClass] = {
         }
     ),
     "sunflower": SeriesClass({FRANCE_2023: ("sunflower",)}),
-    "soya": SeriesClass({BAVARIA: ("Sojabohnen",), FRANCE_2023: ("soy_soybeans",)}),
     "clover-grass": SeriesClass(
         {
             BAVARIA: ("Kleegras - Klee-/Luzernegras-Gemisch", "Klee-Luzerne-Gemisch", "Ackergras", "Luzerne"),
