@@ -61,9 +61,35 @@ def _median(months: NDArray[np.float32]) -> NDArray[np.float32]:
     return cast("NDArray[np.float32]", ((low + high) / np.float32(2)).squeeze(axis=2))
 
 
+# BLAS picks its kernels by the shape of a product, so that the last bits of a row may change with the number of
+# rows. Products of one fixed shape give every pixel the same bits whatever tile or chunk it comes in.
+_ROWS = 4096
+
+
 def cosines(embeddings: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of every embedding with every class: (n, d) and (k, d) unit rows to float32 (n, k)."""
-    return embeddings @ vectors.T
+    """Cosine of every embedding with every class.
+
+    Parameters
+    ----------
+    embeddings
+        float32 (n, d), unit rows; a row of zeros where nothing was observed.
+    vectors
+        float32 (k, d), unit rows.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n, k); the bits of a row depend on that row alone.
+    """
+    n, d = embeddings.shape
+    out = np.empty((n, len(vectors)), np.float32)
+    weights = np.ascontiguousarray(vectors.T)
+    padded = np.zeros((_ROWS, d), np.float32)
+    for start in range(0, n, _ROWS):
+        rows = min(_ROWS, n - start)
+        padded[:rows] = embeddings[start : start + rows]
+        out[start : start + rows] = (padded @ weights)[:rows]
+    return out
 
 
 def fit_hub_means(

@@ -10,35 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from timesenmap.model.zero_shot import cosines, hub_corrected
+
 NO_CLASS = 0
 NO_CONFIDENCE = 255
-
-# BLAS picks its kernels by the shape of a product, so that the last bits of a row may change with the number of rows.
-# Products of one fixed shape give every pixel the same bits whatever tile or chunk it comes in.
-_ROWS = 4096
-
-
-def cosines(embeddings: NDArray[np.float32], class_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of every pixel with every class.
-
-    Parameters
-    ----------
-    embeddings : (n, d) float32, unit rows (a row of zeros where nothing was observed)
-    class_embeddings : (k, d) float32, unit rows
-
-    Returns
-    -------
-    (n, k) float32; the bits of a row depend on that row alone.
-    """
-    n, d = embeddings.shape
-    out = np.empty((n, len(class_embeddings)), np.float32)
-    weights = np.ascontiguousarray(class_embeddings.T)
-    padded = np.zeros((_ROWS, d), np.float32)
-    for start in range(0, n, _ROWS):
-        rows = min(_ROWS, n - start)
-        padded[:rows] = embeddings[start : start + rows]
-        out[start : start + rows] = (padded @ weights)[:rows]
-    return out
 
 
 def classify(
@@ -47,6 +22,7 @@ def classify(
     codes: Sequence[int],
     *,
     temperature: float,
+    hub_means: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Class and confidence of every pixel.
 
@@ -56,12 +32,15 @@ def classify(
     class_embeddings : (k, d) float32, unit rows, in the order of `codes`
     codes : the k class codes, 1..254
     temperature : softmax temperature of the encoder's calibration
+    hub_means : (k,) mean cosine of each class over a fitting set, where the prompt set carries the hub correction
 
     Returns
     -------
     (n,) uint8 class codes (0 = no data), (n,) uint8 confidence 0-100 in percent (255 = no data).
     """
     cosine = cosines(embeddings, class_embeddings)
+    if hub_means is not None:
+        cosine = hub_corrected(cosine, hub_means)
     winner = cosine.argmax(axis=1)
     logits = cosine.astype(np.float64) / temperature
     top = np.take_along_axis(logits, winner[:, None], axis=1)

@@ -16,8 +16,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from timesenmap.model import EncoderConfig
-from timesenmap.model.prompts import PromptSet
+from timesenmap.model import Encoder, EncoderConfig
+from timesenmap.model.prompts import PromptSet, class_embeddings
+from timesenmap.model.zero_shot import hub_means_of
 from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, classify
 from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
@@ -30,17 +31,27 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt set, ready to be compared with pixels: class embeddings (k, d) and their codes."""
+    """One prompt set, ready to be compared with pixels: class embeddings (k, d), their codes, hub means (k,) if any."""
 
     prompt_set: str
     class_embeddings: NDArray[np.float32]
     codes: tuple[int, ...]
     temperature: float
+    hub_means: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, prompts: PromptSet, class_embeddings: NDArray[np.float32], temperature: float) -> "Question":
-        """Question that a prompt set asks, with the embeddings of its classes in their order."""
-        return cls(prompts.name, class_embeddings, tuple(one.code for one in prompts.classes), temperature)
+    def of(cls, prompts: PromptSet, encoder: Encoder) -> "Question":
+        """Question that a prompt set asks of the pixels an encoder sees.
+
+        Raises ModelError where the set's hub means were fitted with another encoder or wording.
+        """
+        return cls(
+            prompts.name,
+            class_embeddings(prompts, encoder),
+            tuple(one.code for one in prompts.classes),
+            encoder.config.temperature,
+            hub_means_of(prompts, encoder),
+        )
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,11 @@ def _label_block(
     out = np.empty((len(questions), 2, y1 - y0, x1 - x0), np.uint8)
     for question, layer in zip(questions, out, strict=True):
         classes, confidence = classify(
-            pixels, question.class_embeddings, question.codes, temperature=question.temperature
+            pixels,
+            question.class_embeddings,
+            question.codes,
+            temperature=question.temperature,
+            hub_means=question.hub_means,
         )
         layer[0] = classes.reshape(layer[0].shape)
         layer[1] = confidence.reshape(layer[1].shape)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from timesenmap.pipeline.classify import classify, cosines
+from timesenmap.model.zero_shot import cosines
+from timesenmap.pipeline.classify import classify
 
 
 def _unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
@@ -54,3 +55,14 @@ def test_bits_of_a_row_do_not_depend_on_its_company(rng: np.random.Generator, n:
     whole = cosines(pixels, classes)
     order = rng.permutation(9000)[:n]
     assert np.array_equal(cosines(pixels[order], classes), whole[order])
+
+
+def test_hub_correction_moves_pixels_away_from_the_class_that_attracts_all(rng: np.random.Generator) -> None:
+    """By hand: (1 + cos/2) / (1 + mean/2 + 1e-6), the authors' score, decides."""
+    pixels, classes = _unit(rng, 2000, 64), _unit(rng, 4, 64)
+    means = np.array([0.4, 0.0, -0.1, 0.1])
+    found, _ = classify(pixels, classes, (1, 2, 3, 4), temperature=0.05, hub_means=means)
+    score = (1 + pixels.astype(np.float64) @ classes.T / 2) / (1 + means / 2 + 1e-6)
+    assert (found == score.argmax(axis=1) + 1).mean() > 0.999
+    plain, _ = classify(pixels, classes, (1, 2, 3, 4), temperature=0.05)
+    assert (found == 1).sum() < (plain == 1).sum()

@@ -14,7 +14,7 @@ import zarr
 
 from timesenmap.catalogs import find_scenes
 from timesenmap.model import load_encoder
-from timesenmap.model.prompts import class_embeddings, load_prompt_set
+from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline import rasters
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cube import composite_tile, create_cube, write_tile
@@ -181,10 +181,11 @@ def label_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
     embeddings = workspace.embeddings if plan.job.keep_embeddings else None
     encoder = load_encoder(plan.job.encoder)
-    questions = {
-        plan.labels_stage(prompts): Question.of(prompts, class_embeddings(prompts, encoder), plan.config.temperature)
-        for prompts in plan.prompt_sets
-    }
+    with stages.stage("prompts", len(plan.prompt_sets), "set") as advance:
+        questions = {}
+        for prompts in plan.prompt_sets:
+            questions[plan.labels_stage(prompts)] = Question.of(prompts, encoder)
+            advance(1)
 
     def work(tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
         asked = {stage: question for stage, question in questions.items() if stage in wanted}
