@@ -92,11 +92,19 @@ def mean_confidence(map_record: MapRecord) -> float | None:
 
 def period(record: RunRecord) -> str:
     """Return the twelve months in words: 'January to December 2018', 'August 2017 to July 2018'."""
-    (year0, month0), (year1, month1) = (
-        (int(text[:4]), int(text[5:7])) for text in (record.observations.months[0], record.observations.months[-1])
-    )
-    first = _MONTH_NAMES[month0 - 1] if year0 == year1 else f"{_MONTH_NAMES[month0 - 1]} {year0}"
-    return f"{first} to {_MONTH_NAMES[month1 - 1]} {year1}"
+    first, last = record.observations.months[0], record.observations.months[-1]
+    start = month_name(first) if first[:4] == last[:4] else f"{month_name(first)} {first[:4]}"
+    return f"{start} to {month_name(last)} {last[:4]}"
+
+
+def month_name(month: str) -> str:
+    """Name of a month 'YYYY-MM' in English, whatever the machine's language."""
+    return _MONTH_NAMES[int(month[5:7]) - 1]
+
+
+def percent(share: float) -> str:
+    """Share (0..1) for people: '41%', '2.4%', '<0.1%'."""
+    return f"{share:.0%}" if share >= 0.0995 else f"{share:.1%}" if share >= 0.0005 else "<0.1%" if share else "0%"
 
 
 def attribution(record: RunRecord) -> str:

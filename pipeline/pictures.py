@@ -13,7 +13,6 @@ from rasterio.enums import Resampling
 from rasterio.features import geometry_mask
 
 from timesenmap.pipeline.legend import LegendClass, Ramp, rgb
-from timesenmap.pipeline.rasters import NO_VALUE
 from timesenmap.pipeline.record import GridRecord
 
 # Pixels inside the area without a clear observation: a grey that no shipped class has.
@@ -34,15 +33,28 @@ def read_picture(path: Path, *, longest: int, categories: bool) -> NDArray[np.ui
     return values
 
 
-def colour_classes(values: NDArray[np.uint8], classes: Iterable[LegendClass]) -> Image.Image:
-    """Palette picture of class codes; 0 and codes without a class are transparent."""
-    return _indexed(values, {c.code: rgb(c.colour) for c in classes})
+def colour_classes(
+    values: NDArray[np.uint8], classes: Iterable[LegendClass], *, unseen: NDArray[np.bool_] | None = None
+) -> Image.Image:
+    """Palette picture of class codes; 0 and codes without a class are transparent.
+
+    Pixels ``unseen`` (y, x) have the grey of what lies in the area and was never observed.
+    """
+    colours = {c.code: rgb(c.colour) for c in classes}
+    if unseen is not None:
+        values = np.where(unseen, np.uint8(255), values)
+        colours[255] = rgb(NO_DATA_COLOUR)
+    return _indexed(values, colours)
 
 
-def colour_ramp(values: NDArray[np.uint8], ramp: Ramp) -> Image.Image:
-    """Palette picture of a continuous map; 255 (no data) is transparent."""
+def colour_ramp(values: NDArray[np.uint8], ramp: Ramp, *, unseen: NDArray[np.bool_] | None = None) -> Image.Image:
+    """Palette picture of a continuous map; 255 (no data) is transparent, pixels ``unseen`` are grey."""
     table = ramp.table()
-    return _indexed(values, {i: (int(r), int(g), int(b)) for i, (r, g, b) in enumerate(table[:NO_VALUE])})
+    colours = {i: (int(r), int(g), int(b)) for i, (r, g, b) in enumerate(table[:254])}
+    if unseen is not None:
+        values = np.where(unseen, np.uint8(254), values)
+        colours[254] = rgb(NO_DATA_COLOUR)
+    return _indexed(values, colours)
 
 
 def _indexed(values: NDArray[np.uint8], colours: dict[int, tuple[int, int, int]]) -> Image.Image:
@@ -53,13 +65,13 @@ def _indexed(values: NDArray[np.uint8], colours: dict[int, tuple[int, int, int]]
     return picture
 
 
-def area_mask(geometry: shapely.Geometry, grid: GridRecord, size: tuple[int, int]) -> Image.Image:
-    """Mask (1 bit) of a geometry in the grid's CRS, on a picture of the whole grid of ``size`` (width, height)."""
-    width, height = size
+def area_mask(geometry: shapely.Geometry, grid: GridRecord, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where a picture of the whole grid, ``shape`` (y, x), lies inside a geometry in the grid's CRS."""
+    height, width = shape
     a, _, c, _, e, f = grid.transform
     transform = Affine(a * grid.shape[1] / width, 0, c, 0, e * grid.shape[0] / height, f)
-    inside = geometry_mask([geometry], (height, width), transform, invert=True)
-    return Image.fromarray(inside)
+    inside: NDArray[np.bool_] = geometry_mask([geometry], (height, width), transform, invert=True)
+    return inside
 
 
 def outlines(geometry: shapely.Geometry, grid: GridRecord) -> list[NDArray[np.float64]]:

@@ -112,7 +112,7 @@ def _map_picture(coloured: Image.Image, record: RunRecord, side: int, *, line: i
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     area = figures.aoi_in_grid(record)
     picture = _paper(*size)
-    picture.paste(pictures.NO_DATA_COLOUR, mask=pictures.area_mask(area, record.grid, size))
+    picture.paste(pictures.NO_DATA_COLOUR, mask=Image.fromarray(pictures.area_mask(area, record.grid, size[::-1])))
     enlarged = coloured.convert("RGBA").resize(size, Image.Resampling.NEAREST)
     picture.paste(enlarged, mask=enlarged.getchannel("A"))
     draw = ImageDraw.Draw(picture)
@@ -171,7 +171,7 @@ def _legend(record: RunRecord, map_record: MapRecord, room: int, *, columns: int
     for i, (colour, name, share) in enumerate(entries):
         x, y = i // used * (column_room + _GAP // 2), i % used * _LEGEND_ROW
         draw.rectangle([x, y, x + _SWATCH, y + _SWATCH], fill=colour, outline=_FAINT, width=_SCALE)
-        number = "" if share is None else _percent(share)
+        number = "" if share is None else figures.percent(share)
         base, right = y + _SWATCH - 3 * _SCALE, x + column_room
         lettering.write(draw, (right, base), number, _SMALL, fill=_SOFT, anchor="rs")
         start = x + _SWATCH + 9 * _SCALE
@@ -179,10 +179,6 @@ def _legend(record: RunRecord, map_record: MapRecord, room: int, *, columns: int
         size = _SMALL if lettering.width(name, _SMALL) <= left_over else _SMALL * 17 // 20
         lettering.write(draw, (start, base), lettering.shorten(name, size, left_over), size, fill=_INK)
     return legend
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.0995 else f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 
 def _confidence(out: Path, record: RunRecord, map_record: MapRecord, side: int) -> Image.Image:

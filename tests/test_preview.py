@@ -228,10 +228,10 @@ def test_scale_bar_lengths_are_round(most, length):
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.5, "50%"), (0.0996, "10%"), (0.0994, "9.9%"), (0.001, "0.1%"), (0.0004, "<0.1%")]
+    ("share", "text"), [(0.5, "50%"), (0.0996, "10%"), (0.0994, "9.9%"), (0.001, "0.1%"), (0.0004, "<0.1%"), (0, "0%")]
 )
 def test_shares_in_words(share, text):
-    assert preview._percent(share) == text
+    assert figures.percent(share) == text
 
 
 # --- lettering
