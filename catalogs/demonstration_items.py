@@ -186,6 +186,7 @@ def write_catalog(folder: Path, items: list[pystac.Item]) -> Path:
         id="timesenmap-demonstration",
         title="Built-in demonstration",
         description="Static catalogue of the built-in demonstration: generated, not measured.",
+        extra_fields={"attribution": f"Scenes generated for demonstration ({times[0]:%Y}), no satellite data"},
     )
     catalog.set_self_href(str(folder / "catalog.json"))
     catalog.add_child(collection)

@@ -265,7 +265,7 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 def main(
     job_file: Path | None, demonstration: bool, dry_run: bool, show_config: bool, verbose: bool, **options: object
 ) -> None:
-    r"""Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
+    """Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
 
     \b
     make-map --aoi fields.geojson --prompts crops --year 2024 --out out/
@@ -273,7 +273,7 @@ def main(
     make-map --demo --out demo/
 
     Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed.
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging(verbose=verbose)
     flags = given(options)
     if demonstration:

@@ -1,6 +1,7 @@
 """The fields of a profile, and loading one by name, path or URL."""
 
 import difflib
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +109,19 @@ def _from_path(text: str) -> Profile:
         raise CatalogError(_unknown(text))
     if path.suffix in (".yaml", ".yml"):
         return _parse(path.read_text(encoding="utf-8"), str(path))
-    return _generic("static", str(path.resolve()), text)
+    return _generic("static", str(path.resolve()), text).model_copy(update=_about(path))
+
+
+def _about(path: Path) -> dict[str, str]:
+    """What a static catalogue says of itself: its title, and the credit its maps must carry where it names one."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # whoever walks the catalogue says what is wrong with it
+    if not isinstance(fields, dict):
+        return {}
+    said = {"title": fields.get("title") or fields.get("id"), "attribution": fields.get("attribution")}
+    return {name: value for name, value in said.items() if isinstance(value, str) and value}
 
 
 def _unknown(text: str) -> str:
