@@ -222,12 +222,7 @@ def _companions(out: Path) -> dict[str, Json]:
     """What the maps of a run share: picture, page, project, and the record, which is written after this."""
     return {
         "thumbnail": _file(out, "preview.png", "image/png", "The maps in one picture", ["thumbnail", "overview"]),
-        "report": {
-            "href": "../../index.html",
-            "type": "text/html",
-            "title": "Report of the run",
-            "roles": ["overview"],
-        },
+        "report": _file(out, "index.html", "text/html", "Report of the run", ["overview"]),
         "project": _file(out, "map.qgz", "application/x-qgis-project", "QGIS project", ["metadata"]),
         "record": {
             "href": "../../run.json",

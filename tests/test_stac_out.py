@@ -16,19 +16,15 @@ import stackstac
 from outputs_fixture import HOSTILE, make_run
 
 from timesenmap.pipeline import stac
-from timesenmap.pipeline.preview import write_preview
-from timesenmap.pipeline.qgis import write_project
+from timesenmap.pipeline.describe import describe_run
 from timesenmap.pipeline.stac import write_catalogue
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     made = make_run(tmp_path_factory.mktemp("run") / "out", height=120, width=150, odd_name=HOSTILE)
-    write_preview(made.out, made.record)
-    write_project(made.out, made.record)
-    (made.out / "index.html").write_text("", encoding="utf-8")
+    describe_run(made.out, made.record)
     made.record.write(made.out / "run.json")
-    write_catalogue(made.out, made.record)
     return made
 
 
@@ -36,6 +32,33 @@ def run(tmp_path_factory):
 def items(run):
     catalogue = pystac.Catalog.from_file(run.out / "catalog.json")
     return {item.id: item for item in catalogue.get_items(recursive=True)}
+
+
+def test_a_described_run_has_the_files_of_the_design_and_no_others(run):
+    assert {path.relative_to(run.out).as_posix() for path in run.out.rglob("*") if path.is_file()} == {
+        "land-cover.tif",
+        "land-cover.tif.aux.xml",
+        "land-cover.qml",
+        "land-cover.confidence.tif",
+        "land-cover.confidence.qml",
+        "crops.tif",
+        "crops.tif.aux.xml",
+        "crops.qml",
+        "crops.confidence.tif",
+        "crops.confidence.qml",
+        "observations.tif",
+        "observations.qml",
+        "aoi.geojson",
+        "map.qgz",
+        "preview.png",
+        "index.html",
+        "catalog.json",
+        "stac/collection.json",
+        "stac/items/land-cover.json",
+        "stac/items/crops.json",
+        "stac/items/observations.json",
+        "run.json",
+    }
 
 
 def documents(run):
@@ -93,6 +116,7 @@ def test_assets_are_there_with_their_size_and_checksum(run, items):
         "crops.qml",
         "observations.tif",
         "preview.png",
+        "index.html",
         "map.qgz",
     }
 
