@@ -28,6 +28,52 @@ Masking = Callable[[Frames], Frames]
 """Temporal masking of training: takes and returns frames; may drop frames or replace them all by one."""
 
 
+class Scaling(nn.Module):
+    """From reflectance to the network's input: scaled values, presence flags, observed months."""
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Not persistent: the configuration in the checkpoint's metadata is their only home.
+        self.register_buffer("low", torch.tensor(config.low).view(-1, 1, 1), persistent=False)
+        self.register_buffer("span", torch.tensor(config.span).view(-1, 1, 1), persistent=False)
+
+    def forward(self, reflectance: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale reflectance and tell the observed months.
+
+        A missing value (NaN) becomes 0 and, with ``presence``, lowers its band's flag (the share of the
+        patch's pixels observed). A month counts as observed if the pixel itself, the centre of the patch,
+        has any band; without ``presence`` the encoder could not tell a missing value from a dark one, so
+        there a month counts only if no value of the patch is missing: never filled silently.
+
+        Parameters
+        ----------
+        reflectance
+            (B, T, bands) or (B, T, bands, patch, patch) float32, 0-1, NaN = missing.
+
+        Returns
+        -------
+        values
+            (B, T, features): values flattened band by band (c h w, as the authors do), then the flags.
+        present
+            (B, T) bool.
+        """
+        x = reflectance[..., None, None] if reflectance.ndim == 3 else reflectance  # (B, T, C, H, W)
+        observed = torch.isfinite(x)
+        scaled = (x * 10_000.0 - self.low) / self.span
+        if self.config.clamp:
+            scaled = scaled.clamp(0.0, 1.0)
+        values = torch.where(observed, scaled, 0.0).flatten(2)  # (B, T, C * H * W)
+        if self.config.presence:
+            centre = self.config.patch // 2
+            flags = observed.float().mean((-1, -2))  # (B, T, C)
+            return torch.cat([values, flags], -1), observed[..., centre, centre].any(-1)
+        return values, observed.flatten(2).all(-1)
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention with the parameter names of ``torch.nn.MultiheadAttention``."""
 
@@ -94,12 +140,10 @@ class TimeSenCLIP(nn.Module):
         Share dropped in training (the paper: 0.1 to 0.2); no effect in ``eval()``.
     """
 
-    low: Tensor
-    span: Tensor
-
     def __init__(self, config: EncoderConfig, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
+        self.observe = Scaling(config)
         width = config.width
         self.embedding = nn.Linear(config.features, width)
         self.positions = nn.Parameter(torch.empty(config.months, width))
@@ -111,41 +155,6 @@ class TimeSenCLIP(nn.Module):
         self.head = nn.Sequential(*last, nn.Linear(width, config.embedding))
         for parameter in (self.positions, self.class_token):
             nn.init.trunc_normal_(parameter, std=0.02)
-        # Not persistent: the configuration in the checkpoint's metadata is their only home.
-        self.register_buffer("low", torch.tensor(config.low).view(-1, 1, 1), persistent=False)
-        self.register_buffer("span", torch.tensor(config.span).view(-1, 1, 1), persistent=False)
-
-    def observe(self, reflectance: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale reflectance and tell the observed months.
-
-        A missing value (NaN) becomes 0 and, with ``presence``, lowers its band's flag (the share of the
-        patch's pixels observed). A month counts as observed if the pixel itself, the centre of the patch,
-        has any band; without ``presence`` the encoder could not tell a missing value from a dark one, so
-        there a month counts only if no value of the patch is missing: never filled silently.
-
-        Parameters
-        ----------
-        reflectance
-            (B, T, bands) or (B, T, bands, patch, patch) float32, 0-1, NaN = missing.
-
-        Returns
-        -------
-        values
-            (B, T, features): values flattened band by band (c h w, as the authors do), then the flags.
-        present
-            (B, T) bool.
-        """
-        x = reflectance[..., None, None] if reflectance.ndim == 3 else reflectance  # (B, T, C, H, W)
-        observed = torch.isfinite(x)
-        scaled = (x * 10_000.0 - self.low) / self.span
-        if self.config.clamp:
-            scaled = scaled.clamp(0.0, 1.0)
-        values = torch.where(observed, scaled, 0.0).flatten(2)  # (B, T, C * H * W)
-        if self.config.presence:
-            centre = self.config.patch // 2
-            flags = observed.float().mean((-1, -2))  # (B, T, C)
-            return torch.cat([values, flags], -1), observed[..., centre, centre].any(-1)
-        return values, observed.flatten(2).all(-1)
 
     def frame_positions(self, frames: int) -> Tensor:
         """Temporal positions (frames, width) of a year in ``frames`` equal parts.
