@@ -16,6 +16,7 @@ On a CPU attention is written out: PyTorch's fused attention, and its softmax ov
 idle there (192 pixels, 4 heads, bfloat16, one thread: 4.2 ms fused, 0.9 ms as below).
 """
 
+import copy
 from typing import NamedTuple, cast
 
 import torch
@@ -43,13 +44,15 @@ class FoldedNetwork:
     Parameters
     ----------
     module
-        The network in float32; its weights are copied.
+        The network; its weights are copied.
     device, dtype
         Of the products.
     """
 
     def __init__(self, module: TimeSenCLIP, *, device: str, dtype: torch.dtype) -> None:
         self._device, self._dtype = device, dtype
+        # A copy, which training on does not reach; on the CPU, where there is float64 to fold in.
+        module = copy.deepcopy(module).to("cpu", torch.float32)
         self._width, self._heads = module.config.width, module.config.heads
         self._head_dim = self._width // self._heads
         layers = cast("list[Layer]", list(module.layers))
@@ -180,8 +183,7 @@ class FoldedNetwork:
         return self._tensor(weight), self._tensor(bias)
 
     def _tensor(self, values: Tensor) -> Tensor:
-        # Always a copy: a later change of the module, in training, must not reach a finished encoder.
-        return values.detach().to(self._device, self._dtype, copy=True).contiguous()
+        return values.detach().to(self._device, self._dtype).contiguous()
 
 
 def _scaled_qkv(layer: Layer) -> tuple[Tensor, Tensor]:
