@@ -34,6 +34,7 @@ class Caption(BaseModel):
     landcover: str | None = Field(description="caption of its land cover; null: the word allows several")
     within: tuple[str, ...] = Field(default=(), description="captions that are true as well")
     related: tuple[str, ...] = Field(default=(), description="captions that may be true as well")
+    unchanging: bool = Field(default=False, description="a single date may stand for other months")
     phrasings: tuple[str, ...] = Field(description="other wordings, used in training", min_length=1)
     unseen: tuple[str, ...] = Field(description="wordings kept for the free-wording test", min_length=1)
 
@@ -130,6 +131,12 @@ class CaptionTable(BaseModel):
             for other in caption.related:
                 matrix[self.numbers[name], self.numbers[other]] = matrix[self.numbers[other], self.numbers[name]] = True
         return matrix
+
+    @cached_property
+    def finest(self) -> npt.NDArray[np.int64]:
+        """Numbers of the captions that no other is within: those that exclude each other, "related" ones apart."""
+        broader = {other for caption in self.captions.values() for other in caption.within}
+        return np.array([number for name, number in self.numbers.items() if name not in broader], np.int64)
 
     @property
     def compatible(self) -> npt.NDArray[np.bool_]:

@@ -34,6 +34,7 @@ from timesenmap.model.training_scores import (
     calibration_error,
     class_f1,
     cosines,
+    finest_present,
     mean_vectors,
     question,
     typical_questions,
@@ -192,8 +193,17 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
+        torch.nn.init.normal_(network.positions, std=config.position_std)
     held_out, held_out_labels = data.side(data.split.validation)
-    module = _module(config, network, pairs, held_out=held_out, labelled=held_out_labels, vectors=vectors)
+    module = _module(
+        config,
+        network,
+        pairs,
+        held_out=held_out,
+        labelled=held_out_labels,
+        vectors=vectors,
+        finest=finest_present(captions, data.labelled.caption),
+    )
     log.info("training on %d series, validating on %d", len(reflectance), len(held_out))
     epochs = fit(module, config, resume=resume, progress=progress)
 
@@ -287,7 +297,8 @@ def evaluate(
     embedded = embed(network, reflectance)
     sources = data.table.frame["dataset"].to_numpy(str)[data.split.test]
     land = np.unique(captions.landcover[captions.landcover != UNLABELLED])
-    asked = {"captions": question(labelled.caption), "landcover": question(labelled.landcover, land)}
+    finest = finest_present(captions, data.labelled.caption)
+    asked = {"captions": question(labelled.caption, finest), "landcover": question(labelled.landcover, land)}
     for name, q in asked.items():
         scores = class_f1(embedded, vectors, q)
         report[name] = {

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,6 @@ from timesenmap.model.training_config import NoiseConfig, TrainingConfig
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-UNCHANGING: Final = ("bare", "rock", "built-up", "water", "snow", "glacier ice", "snow and ice")
-"""Captions whose single dates may stand for the whole year when missing months are filled for training."""
 
 
 class PairBatch(NamedTuple):
@@ -142,8 +139,8 @@ class CaptionPairs:
 
     @cached_property
     def _filled(self) -> Floats:
-        unchanging = np.isin(self.labelled.caption, [self.table.numbers[name] for name in UNCHANGING])
-        return fill_gaps(self.reflectance, unchanging)
+        unchanging = np.array([caption.unchanging for caption in self.table.captions.values()])
+        return fill_gaps(self.reflectance, unchanging[self.labelled.caption])
 
     @cached_property
     def _patterns(self) -> npt.NDArray[np.bool_]:

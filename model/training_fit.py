@@ -70,6 +70,8 @@ def fit(module: TrainingModule, config: TrainingConfig, *, resume: bool, progres
     with warnings.catch_warnings():
         # Batches are made by the trainer's own process on purpose (workers: 0): they are cheap NumPy.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # A resumed run finds its own checkpoints there; another run's folder was refused before.
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         trainer.fit(module, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
     best = checkpoints / "best.ckpt"
     if not validates or not best.exists():

@@ -14,7 +14,7 @@ from timesenmap.model.captions import Labelled
 from timesenmap.model.losses import Scale, TargetQueue, info_nce
 from timesenmap.model.masking import draw_masking
 from timesenmap.model.training_config import TrainingConfig
-from timesenmap.model.training_data import EpochBatches, Floats, PairBatch, Pairs
+from timesenmap.model.training_data import EpochBatches, Floats, Ints, PairBatch, Pairs
 from timesenmap.model.training_scores import accuracy, mean_class_accuracy, question
 
 MONITORED = "validation/score"
@@ -58,8 +58,9 @@ class TrainingModule(LightningModule):
         The network to train.
     pairs
         Where training batches come from.
-    held_out, labelled, vectors
-        Validation series (n, 12, bands), their captions, and the unit vectors (captions, d) of all captions.
+    held_out, labelled, vectors, finest
+        Validation series (n, 12, bands), their captions, the unit vectors (captions, d) of all captions and
+        the numbers of those asked together.
     """
 
     spared: Tensor | None
@@ -73,6 +74,7 @@ class TrainingModule(LightningModule):
         held_out: Floats,
         labelled: Labelled,
         vectors: Floats,
+        finest: Ints,
     ) -> None:
         super().__init__()
         self.run = config
@@ -83,6 +85,7 @@ class TrainingModule(LightningModule):
         self.held_out = held_out
         self.labelled = labelled
         self.vectors = vectors
+        self.finest = finest
         self.samples = config.samples or len(pairs.weights)
         spared = pairs.spared
         self.register_buffer("spared", None if spared is None else torch.from_numpy(spared), persistent=False)
@@ -133,10 +136,10 @@ class TrainingModule(LightningModule):
         self._embedded.append(self.encoder(batch).float().cpu())
 
     def on_validation_epoch_end(self) -> None:
-        """Zero-shot accuracy: over all captions present, and mean over land-cover classes."""
+        """Zero-shot accuracy: over the finest captions present, and mean over land-cover classes."""
         embedded = torch.cat(self._embedded).numpy()
         self._embedded.clear()
-        captions = accuracy(embedded, self.vectors, question(self.labelled.caption))
+        captions = accuracy(embedded, self.vectors, question(self.labelled.caption, self.finest))
         landcover = mean_class_accuracy(embedded, self.vectors, question(self.labelled.landcover))
         scores = [score for score in (captions, landcover) if math.isfinite(score)]
         self.log("validation/captions", captions)

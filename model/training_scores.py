@@ -45,12 +45,17 @@ class Question:
 def question(truth: Ints, options: Ints | None = None, *, rows: Ints | None = None) -> Question:
     """Ask every row with a caption among ``options`` (default: all captions present in ``truth``)."""
     asked = np.arange(len(truth)) if rows is None else rows
-    present = np.unique(truth[asked]) if options is None else options
+    present = np.unique(truth[asked]) if options is None else np.asarray(options, np.int64)
     present = present[present != UNLABELLED]
     asked = asked[np.isin(truth[asked], present)]
     order = np.argsort(present)
     answer = order[np.searchsorted(present[order], truth[asked])] if len(present) else np.empty(0, np.int64)
     return Question(rows=asked, options=present, answer=answer.astype(np.int64))
+
+
+def finest_present(table: CaptionTable, caption: Ints) -> Ints:
+    """Captions among ``caption`` (n,) that no other of the table is within: what one place has only one of."""
+    return cast("Ints", np.intersect1d(caption, table.finest).astype(np.int64))
 
 
 def cosines(embeddings: Floats, vectors: Floats, asked: Question) -> npt.NDArray[np.float64]:
@@ -91,8 +96,8 @@ def typical_questions(
 ) -> dict[str, list[Question]]:
     """Make prompt sets like those of users, by kind: what the temperature is calibrated over.
 
-    ``land cover``: all land-cover captions. ``captions``: every caption present. ``choices``: 3 to 12 random
-    captions present of which no two may be true of one place, each asked of the rows that are one of them.
+    ``land cover``: all land-cover captions. ``captions``: the finest captions present. ``choices``: 3 to 12
+    random captions present of which no two may be true of one place, asked of the rows that are one of them.
     """
     present = np.unique(caption[caption != UNLABELLED])
     choices = []
@@ -106,7 +111,7 @@ def typical_questions(
     land = np.unique(table.landcover[table.landcover != UNLABELLED])
     asked = {
         "land cover": [question(landcover, land)],
-        "captions": [question(caption)],
+        "captions": [question(caption, finest_present(table, caption))],
         "choices": choices,
     }
     return {kind: [q for q in questions if len(q.rows)] for kind, questions in asked.items()}

@@ -37,6 +37,7 @@ def main(file: Path | None, resume: bool, show_config: bool, **flags: Any) -> No
 
     terminal = sys.stderr.isatty()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # advice and advertisements
     flags["series"] = flags["series"] or None
     try:
         config = resolve_config(file, flags)
@@ -56,7 +57,7 @@ def main(file: Path | None, resume: bool, show_config: bool, **flags: Any) -> No
 def summary(report: dict[str, Any]) -> str:
     """Lines on the held-out cells from a training report."""
     lines = []
-    for name, title in (("captions", "all captions present"), ("landcover", "land cover")):
+    for name, title in (("captions", "finest captions"), ("landcover", "land cover")):
         scores = report.get(name)
         if scores:
             lines.append(

@@ -1,0 +1,562 @@
+"""Training: configuration, batches, scores, and whole tiny runs that are killed and resumed."""
+
+import csv
+import json
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
+
+from timesenmap.model.captions import CaptionTable, Labelled, load_captions
+from timesenmap.model.checkpoint import read_module
+from timesenmap.model.errors import ModelError
+from timesenmap.model.series import SERIES_COLUMNS, SeriesTable
+from timesenmap.model.training_config import HidingConfig, NoiseConfig, TrainingConfig, dump_config, resolve_config
+from timesenmap.model.training_data import (
+    CaptionPairs,
+    EpochBatches,
+    PairBatch,
+    fill_gaps,
+    surface_series,
+    with_noise,
+)
+from timesenmap.model.training_scores import (
+    accuracy,
+    calibrated_temperature,
+    calibration_error,
+    class_f1,
+    cosines,
+    mean_class_accuracy,
+    mean_vectors,
+    negative_log_likelihood,
+    question,
+    typical_questions,
+)
+from timesenmap.workflows.train_encoder import main
+
+QUIET = NoiseConfig(brightness=0, colour=0, month=0, value=0)
+
+
+def caption(landcover, *phrasings, **more):
+    return {"kind": "land", "landcover": landcover, "phrasings": phrasings, "unseen": ("-",), **more}
+
+
+TABLE = CaptionTable.model_validate({
+    "templates": {"crop": ("{}",), "trees": ("{}",), "land": ("{}",)},
+    "captions": {
+        "cropland": caption("cropland", "fields"),
+        "maize": caption("cropland", "maize plants", within=("cropland",)),
+        "wheat": caption("cropland", "bread wheat", within=("cropland",)),
+        "water": caption("water", "a lake"),
+        "forest": caption("forest", "woodland"),
+    },
+    "sources": {
+        "north": {"about": "x", "labels": {"M": "maize", "W": "wheat", "L": "water", "?": {"drop": "unknown"}}},
+        "south": {"about": "x", "labels": {"F": "forest", "C": "cropland"}},
+    },
+})  # fmt: skip
+
+
+def make_series(rows: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Series of five kinds of land that differ by season and band, at places a cell each."""
+    rng = np.random.default_rng(seed)
+    kinds = ["M", "W", "L", "F", "C"]
+    labels = rng.choice(kinds, rows)
+    months = np.arange(12)
+    season = {"M": 8, "W": 2, "L": 0, "F": 6, "C": 5}
+    values = np.empty((rows, 12, 10), np.float32)
+    for row, label in enumerate(labels):
+        length = 30 if label == "F" else 2.0
+        green = np.exp(-(((months - season[label]) / length) ** 2)) * (0 if label == "L" else 0.4)
+        base = 0.03 if label == "L" else 0.1
+        values[row] = base + green[:, None] * np.linspace(0.1, 1.0, 10) + rng.normal(0, 0.01, (12, 10))
+    frame = pd.DataFrame(np.maximum(values, 0.001).reshape(rows, -1), columns=list(SERIES_COLUMNS))
+    frame["label"] = labels
+    frame["dataset"] = np.where(np.isin(labels, ["F", "C"]), "south", "north")
+    frame["sample_id"] = np.arange(rows).astype(str)
+    frame["lon"] = rng.uniform(0, 5, rows)
+    frame["lat"] = rng.uniform(40, 45, rows)
+    frame["level"] = "L2A"
+    return frame
+
+
+def make_config(folder: Path, **changes) -> TrainingConfig:
+    values = {
+        "series": (folder / "series.parquet",),
+        "out": folder / "tiny.safetensors",
+        "encoder": {"width": 16, "heads": 2, "depth": 1, "feedforward": 16},
+        "epochs": 4, "warmup_epochs": 1, "batch": 64, "learning_rate": 3e-3, "queue": 100, "threads": 1,
+        "device": "cpu", "hiding": {"months": 0.3, "bands": 0.3, "borrowed": 0.3, "filled": 0.3},
+        "split": {"validation": 0.2, "test": 0.2},
+    }  # fmt: skip
+    return resolve_config(None, {**values, **changes})
+
+
+@pytest.fixture
+def files(tmp_path) -> Path:
+    make_series().to_parquet(tmp_path / "series.parquet")
+    return tmp_path
+
+
+# ---- configuration
+
+
+def test_flags_win_over_the_file_and_what_is_written_reads_back(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("series: [a.parquet]\nout: x.safetensors\nepochs: 50\nseed: 3\nsplit: {seed: 9}\n")
+    config = resolve_config(file, {"epochs": 20, "seed": None})
+    assert (config.epochs, config.seed, config.split.seed, config.queue) == (20, 3, 9, 2048)
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_config(config))
+    assert resolve_config(again, {}) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "epoch: Extra inputs"),
+        ({"hiding": {"moths": 0.5}}, "hiding.moths: Extra inputs"),
+        ({"targets": "capions"}, "targets: Input should be 'captions'"),
+        ({"out": "x.pt"}, "must end in .safetensors"),
+        ({"series": []}, "series"),
+        ({"batch": "many"}, "batch"),
+        ({"size": "paper", "hiding": {"bands": 0.2}}, "which bands are present"),
+        ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs 2.0 leave nothing"),
+        ({"encoder": {"wdith": 3}}, "wdith"),
+        ({"temperature": 0.001}, "temperature"),
+    ],
+)
+def test_a_slip_in_the_configuration_is_named(tmp_path, changes, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        make_config(tmp_path, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_configuration_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="cannot be read"):
+        resolve_config(tmp_path / "none.yaml", {})
+    file = tmp_path / "list.yaml"
+    file.write_text("- a\n")
+    with pytest.raises(ModelError, match="holds no fields"):
+        resolve_config(file, {})
+
+
+def test_the_configuration_of_the_shipped_encoder_is_valid():
+    path = Path(sys.modules["timesenmap.model"].__path__[0]) / "weights" / "starter.yaml"
+    config = resolve_config(path, {"series": ["x.parquet"]})
+    assert config.size == "small"
+    west, south, east, north = config.split.exclude[0]
+    bounds = (3.0193, 50.8130, 3.0284, 50.8189)  # of belgium-2018
+    assert west < bounds[0]
+    assert south < bounds[1]
+    assert east > bounds[2]
+    assert north > bounds[3]
+
+
+# ---- batches
+
+
+class CountingPairs:
+    """Pairs whose series say which place they are."""
+
+    spared = None
+
+    def __init__(self, weights):
+        self.weights = np.asarray(weights, np.float64)
+
+    def batch(self, rows, rng):
+        return PairBatch(torch.from_numpy(rows), torch.from_numpy(rng.random(len(rows))), torch.from_numpy(rows))
+
+
+def test_an_epoch_draws_places_by_weight_and_ends_with_a_short_batch():
+    pairs = CountingPairs([1, 2, 3, 0, 4])
+    batches = EpochBatches(pairs, samples=1003, batch=100, seed=1, epoch=0)
+    drawn = [batches[number] for number in range(len(batches))]
+    assert [len(batch.group) for batch in drawn] == [100] * 10 + [3]
+    counts = np.bincount(torch.cat([batch.group for batch in drawn]).numpy(), minlength=5)
+    np.testing.assert_allclose(counts, 1003 * np.array([0.1, 0.2, 0.3, 0, 0.4]), atol=1)
+    with pytest.raises(IndexError):
+        batches[11]
+
+
+def test_batches_depend_on_seed_epoch_and_number_only():
+    pairs = CountingPairs(np.ones(50))
+
+    def draw(**options):
+        batches = EpochBatches(pairs, **({"samples": 50, "batch": 20, "seed": 1, "epoch": 2} | options))
+        return [tuple(batches[number].targets.tolist()) for number in (2, 0)]
+
+    assert draw() == draw()
+    assert len({*draw(), *draw(seed=2), *draw(epoch=3)}) == 6
+
+
+def pairs_of(frame, config, seed=0) -> CaptionPairs:
+    rng = np.random.default_rng(seed)
+    names = {"M": "maize", "W": "wheat", "L": "water", "F": "forest", "C": "cropland"}
+    numbers = np.array([TABLE.numbers[names[label]] for label in frame["label"]])
+    labelled = Labelled(numbers, TABLE.landcover[numbers], {})
+    vectors: dict[str, np.ndarray] = {}
+
+    def embed(texts):
+        for text in texts:
+            vectors.setdefault(text, rng.normal(size=8).astype(np.float32))
+        return np.stack([vectors[text] for text in texts])
+
+    values = frame[list(SERIES_COLUMNS)].to_numpy(np.float32).reshape(-1, 12, 10)
+    return CaptionPairs(values, labelled, frame["dataset"].to_numpy(str), TABLE, embed, config)
+
+
+def test_targets_are_sentences_true_of_the_series(tmp_path):
+    config = make_config(tmp_path, landcover_share=0.4)
+    pairs = pairs_of(make_series(), config)
+    rows = np.repeat(np.flatnonzero(pairs.labelled.caption == TABLE.numbers["maize"])[:1], 3000)
+    batch = pairs.batch(rows, np.random.default_rng(0))
+    wordings = {"maize": ("maize", "maize plants"), "cropland": ("cropland", "fields")}
+    seen = Counter()
+    for target, group in zip(batch.targets.numpy(), batch.group.numpy(), strict=True):
+        name = TABLE.names[group]
+        number = TABLE.numbers[name]
+        which = [int(np.array_equal(target, sentence)) for sentence in pairs.sentences[number]]
+        assert sum(which) == 1
+        seen[wordings[name][which.index(1)]] += 1
+    assert set(seen) == {"maize", "maize plants", "cropland", "fields"}
+    assert abs((seen["cropland"] + seen["fields"]) / 3000 - 0.4) < 0.04
+    assert abs(seen["maize"] - seen["maize plants"]) < 200
+
+
+def test_nothing_changes_a_series_when_nothing_is_asked(tmp_path):
+    config = make_config(tmp_path, noise=QUIET.model_dump(), hiding={})
+    pairs = pairs_of(make_series(), config)
+    rows = np.arange(20)
+    batch = pairs.batch(rows, np.random.default_rng(0))
+    np.testing.assert_array_equal(batch.reflectance.numpy(), pairs.reflectance[:20])
+    assert batch.reflectance.dtype == torch.float32
+
+
+def test_balance_moves_from_as_they_come_to_all_alike(tmp_path):
+    frame = make_series()
+    for balance in (0.0, 0.5, 1.0):
+        pairs = pairs_of(frame, make_config(tmp_path, balance=balance))
+        totals = pd.Series(pairs.weights).groupby(pairs.labelled.caption).sum()
+        counts = pd.Series(pairs.labelled.caption).value_counts().sort_index()
+        np.testing.assert_allclose(totals, counts.astype(float) ** (1 - balance))
+
+
+def test_gaps_are_interpolated_between_neighbours_only():
+    rng = np.random.default_rng(0)
+    mixing = rng.random((3, 10))
+    whole = (rng.random((300, 12, 3)) @ mixing / 3).astype(np.float32)  # bands that follow from any four others
+    holed = whole.copy()
+    holed[0, 4] = np.nan  # a month within
+    holed[1, 0] = np.nan  # the first month
+    holed[2, 0] = np.nan  # the first month of land that does not change
+    holed[3:40, :, 7] = np.nan  # a band
+    filled = fill_gaps(holed, np.arange(300) == 2)
+    np.testing.assert_allclose(filled[0, 4], (whole[0, 3] + whole[0, 5]) / 2, rtol=1e-5)
+    assert np.isnan(filled[1, 0]).all()
+    np.testing.assert_array_equal(filled[2, 0], whole[2, 1])
+    np.testing.assert_allclose(filled[3:40, :, 7], whole[3:40, :, 7], atol=1e-4)
+    given = np.isfinite(holed)
+    np.testing.assert_array_equal(filled[given], holed[given])
+
+
+def test_noise_has_the_asked_size():
+    series = np.full((4000, 12, 10), 0.3, np.float32)
+    series[0, 3, 2] = np.nan
+    rng = np.random.default_rng(0)
+    for name, axes in (("brightness", (1, 2)), ("colour", (1,)), ("month", (2,))):
+        varied = with_noise(series, NoiseConfig(**{**QUIET.model_dump(), name: 0.1}), rng)
+        logs = np.log(varied / series)[1:]
+        assert logs.std() == pytest.approx(0.1, rel=0.1)
+        assert np.abs(logs - logs.mean(axes, keepdims=True)).max() < 1e-5, f"{name} is one factor over axes {axes}"
+    varied = with_noise(series, NoiseConfig(**{**QUIET.model_dump(), "value": 0.02}), rng)
+    assert np.nanstd(varied - series) == pytest.approx(0.02, rel=0.05)
+    assert np.isnan(varied[0, 3, 2])
+
+
+def test_only_top_of_atmosphere_series_are_corrected():
+    series = np.full((2, 12, 10), 0.12, np.float32)
+    table = SeriesTable(series, pd.DataFrame({"level": ["L2A", "L1C"], "lat": [45.0, 45.0]}))
+    surface = surface_series(table)
+    np.testing.assert_array_equal(surface[0], series[0])
+    assert (surface[1, :, 0] < 0.11).all()
+    with pytest.raises(ModelError, match="level 'L3'"):
+        surface_series(SeriesTable(series, pd.DataFrame({"level": ["L2A", "L3"], "lat": [45.0, 45.0]})))
+
+
+# ---- scores
+
+
+@pytest.fixture
+def scored():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    truth = rng.choice([1, 2, 3, 5, -1], 3000, p=[0.5, 0.2, 0.1, 0.1, 0.1])
+    embedded = vectors[truth] + rng.normal(0, 0.35, (3000, 16)).astype(np.float32)
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    return embedded, vectors, truth
+
+
+def test_scores_are_those_of_scikit_learn(scored):
+    embedded, vectors, truth = scored
+    options = np.array([5, 0, 1, 2, 3])  # one of them is no row's own
+    asked = question(truth, options)
+    rows = truth >= 0
+    named = options[(embedded[rows] @ vectors[options].T).argmax(1)]
+    assert accuracy(embedded, vectors, asked) == pytest.approx(accuracy_score(truth[rows], named))
+    f1 = class_f1(embedded, vectors, asked)
+    labels = [1, 2, 3, 5]
+    expected = f1_score(truth[rows], named, labels=labels, average=None)
+    assert [f1[label][0] for label in labels] == pytest.approx(list(expected))
+    assert [f1[label][1] for label in labels] == [int((truth == label).sum()) for label in labels]
+    assert mean_class_accuracy(embedded, vectors, asked) == pytest.approx(
+        recall_score(truth[rows], named, labels=labels, average="macro")
+    )
+
+
+def test_a_question_without_rows_has_no_accuracy(scored):
+    embedded, vectors, truth = scored
+    assert math.isnan(accuracy(embedded, vectors, question(truth, np.array([4]))))
+    only = question(truth, rows=np.array([0, 1, 2]))
+    assert set(only.options) == set(truth[:3]) - {-1}
+
+
+def test_likelihood_is_that_of_scikit_learn(scored):
+    embedded, vectors, truth = scored
+    asked = question(truth)
+    similarity = cosines(embedded, vectors, asked)
+    odds = np.exp(similarity / 0.2)
+    weights = np.random.default_rng(1).random(len(asked.rows))
+    expected = log_loss(asked.answer, odds / odds.sum(1, keepdims=True), sample_weight=weights)
+    assert negative_log_likelihood(similarity, asked.answer, 0.2, weights) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("truth_temperature", [0.03, 0.2])
+def test_the_temperature_that_made_the_answers_is_found(truth_temperature):
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(5, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    embedded = rng.normal(size=(20_000, 8)).astype(np.float32)
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    logits = embedded @ vectors.T / truth_temperature
+    truth = (logits + rng.gumbel(size=logits.shape)).argmax(1)  # a draw from the softmax
+    asked = question(truth, np.arange(5))
+    found = calibrated_temperature(embedded, vectors, {"all": [asked]}, weights=np.ones(len(truth)))
+    assert found == pytest.approx(truth_temperature, rel=0.05)
+    similarity = cosines(embedded, vectors, asked)
+    assert calibration_error(similarity, asked.answer, found) < 0.02
+    assert calibration_error(similarity, asked.answer, found / 4) > 0.05
+
+
+def test_calibration_error_by_hand():
+    # Two answers at 0.9 of which one is right, two at 0.6 of which both are: 0.5 * 0.4 + 0.5 * 0.4.
+    similarity = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]]))
+    assert calibration_error(similarity, np.array([0, 1, 0, 0]), 1.0) == pytest.approx(0.4)
+
+
+def test_prompt_sets_for_calibration_hold_nothing_that_is_true_together():
+    table = load_captions()
+    rng = np.random.default_rng(0)
+    names = np.array(["maize", "winter wheat", "forest", "water", "cotton", "wheat", "cereals", "rock", "vineyard"])
+    caption = rng.choice([table.numbers[name] for name in names], 500)
+    questions = typical_questions(table, caption, table.landcover[caption], rng=rng)
+    assert len(questions["choices"]) >= 25
+    for asked in questions["choices"]:
+        together = table.compatible[np.ix_(asked.options, asked.options)]
+        assert together.sum() == len(asked.options), "each is true with itself only"
+        np.testing.assert_array_equal(asked.options[asked.answer], caption[asked.rows])
+    assert len(questions["land cover"][0].options) == 11
+    finest = {table.names[number] for number in questions["captions"][0].options}
+    assert finest == {"maize", "winter wheat", "water", "cotton", "rock", "vineyard"}
+
+
+def test_mean_vectors_are_unit_means():
+    sentences = [np.array([[1, 0], [0, 1]], np.float32), np.array([[0, 1]], np.float32)]
+    np.testing.assert_allclose(mean_vectors(sentences), [[0.5**0.5, 0.5**0.5], [0, 1]], rtol=1e-6)
+
+
+# ---- whole runs; the text tower is replaced by fixed random vectors, so that no model is loaded
+
+
+@pytest.fixture
+def words(monkeypatch):
+    def embed(texts, spec):
+        vectors = np.stack([np.random.default_rng(list(text.encode())).normal(size=384) for text in texts])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    monkeypatch.setattr("timesenmap.model.training.embed_texts", embed)
+
+
+@pytest.fixture
+def train(words):
+    from timesenmap.model.training import train as run
+
+    def trained(config, **options):
+        return run(config, captions=TABLE, **options)
+
+    return trained
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return read_module(path)[0].state_dict()
+
+
+def test_a_run_learns_and_leaves_encoder_logs_and_report(files, train):
+    encoder = {"width": 32, "heads": 2, "depth": 2, "feedforward": 32}
+    config = make_config(files, encoder=encoder, epochs=5, samples=768, batch=32, landcover_share=0.5, hiding={})
+    result = train(config)
+    assert result.report["captions"]["accuracy"] > 0.8
+    assert result.report["landcover"]["macro_f1"] > 0.8
+    module, sha256 = read_module(result.out)
+    assert sha256 == result.sha256
+    assert module.config.temperature == pytest.approx(result.report["temperature"])
+    assert module.config.temperature != 0.07
+    assert "series.parquet" in module.config.training_data
+    folder = config.folder
+    assert json.loads((folder / "report.json").read_text())["encoder"]["sha256"] == sha256
+    counts = result.report["counts"]
+    assert counts["train"] + counts["validation"] + counts["test"] == counts["read"] == 400
+    rows = list(csv.DictReader((folder / "logs" / "version_0" / "metrics.csv").open()))
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert len(losses) == 5
+    assert losses[-1] < losses[0]
+    assert any(row["validation/score"] for row in rows)
+
+
+class KilledError(RuntimeError):
+    """Stands for the end of the process: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monkeypatch, learn):
+    changes = {"learn_temperature": learn, "split": {"validation": 0.2 if learn else 0.0, "test": 0.2}}
+    alone = train(make_config(files, out=files / "alone.safetensors", **changes))
+    killed = make_config(files, out=files / "killed.safetensors", **changes)
+    whole = EpochBatches.__getitem__
+
+    def dies(self, number):
+        if self.epoch == 2 and number == 1:
+            raise KilledError
+        return whole(self, number)
+
+    monkeypatch.setattr(EpochBatches, "__getitem__", dies)
+    with pytest.raises(KilledError):
+        train(killed)
+    assert not killed.out.exists()
+    monkeypatch.setattr(EpochBatches, "__getitem__", whole)
+    resumed = train(killed, resume=True)
+    expected, found = weights_of(alone.out), weights_of(resumed.out)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    assert resumed.epochs == alone.epochs
+    other = train(make_config(files, out=files / "other.safetensors", seed=1, **changes))
+    assert not torch.equal(weights_of(other.out)["embedding.weight"], expected["embedding.weight"])
+
+
+def test_a_run_folder_is_not_taken_over(files, train):
+    config = make_config(files, epochs=2)
+    train(config)
+    with pytest.raises(ModelError, match="holds another run"):
+        train(config)
+    with pytest.raises(ModelError, match="other values of learning_rate"):
+        train(config.model_copy(update={"learning_rate": 0.5}), resume=True)
+    make_series(seed=5).to_parquet(files / "series.parquet")
+    with pytest.raises(ModelError, match="other series files"):
+        train(config, resume=True)
+
+
+def test_early_stopping_keeps_the_best_epoch(files, train):
+    # A learning rate of next to nothing: the first epoch is as good as any later one.
+    result = train(make_config(files, epochs=30, patience=2, learning_rate=1e-12))
+    assert result.epochs == (3, 1)
+
+
+def test_rows_can_be_excluded_or_left_out_as_a_source(files, train):
+    from timesenmap.model.training import load_training_data
+
+    config = make_config(files, split={"leave_out": ["south"], "exclude": [[0, 40, 2.5, 45]]})
+    data = load_training_data(config.series, config.split, TABLE)
+    raw = pd.read_parquet(files / "series.parquet")
+    assert data.counts["in an excluded box"] == int((raw["lon"] <= 2.5).sum())
+    assert (data.table.frame["lon"] > 2.5).all()
+    south = (data.table.frame["dataset"] == "south").to_numpy()
+    assert south.any()
+    assert data.split.test[south].all()
+    assert not (data.split.train[south] | data.split.validation[south]).any()
+    with pytest.raises(ModelError, match="leave_out 'west'"):
+        load_training_data(config.series, config.split.model_copy(update={"leave_out": ("west",)}), TABLE)
+    nowhere = config.split.model_copy(update={"exclude": ((-180.0, -90.0, 180.0, 90.0),)})
+    with pytest.raises(ModelError, match="no series is left"):
+        load_training_data(config.series, nowhere, TABLE)
+
+
+def test_dropped_and_empty_rows_are_counted(files):
+    from timesenmap.model.training import load_training_data
+
+    frame = make_series(50)
+    frame.loc[3, list(SERIES_COLUMNS)] = np.nan
+    frame.loc[:, "dataset"] = "north"
+    frame["label"] = "M"
+    frame.loc[[7, 8], "label"] = "?"
+    frame.to_parquet(files / "series.parquet")
+    config = make_config(files)
+    counts = load_training_data(config.series, config.split, TABLE).counts
+    assert counts["dropped: north: ?: unknown"] == 2
+    assert counts["without any observation"] == 1
+    assert counts["train"] + counts["validation"] + counts["test"] == 47
+
+
+def test_training_without_lightning_says_what_to_install(files, train, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, "timesenmap.model.training_fit", raising=False)
+    monkeypatch.delitem(sys.modules, "timesenmap.model.training_module", raising=False)
+    with pytest.raises(ModelError, match=r"pip install 'timesenmap\[train\]'"):
+        train(make_config(files))
+
+
+# ---- command
+
+
+def test_the_command_trains_and_prints_the_held_out_numbers(files, words, monkeypatch):
+    monkeypatch.setattr("timesenmap.model.training.load_captions", lambda: TABLE)
+    config = make_config(files, epochs=2)
+    file = files / "run.yaml"
+    file.write_text(dump_config(config))
+    result = CliRunner().invoke(main, ["--config", str(file), "--seed", "7", "--out", str(files / "cli.safetensors")])
+    assert result.exit_code == 0, result.output
+    assert "held-out cells, land cover: accuracy" in result.output
+    assert read_module(files / "cli.safetensors")[0].config.created_by.endswith("seed 7")
+    assert yaml.safe_load((files / "cli.training" / "config.yaml").read_text())["seed"] == 7
+
+
+def test_the_command_shows_its_configuration_and_refuses_slips(files):
+    shown = CliRunner().invoke(
+        main, ["--series", "a.parquet", "--out", "x.safetensors", "--epochs", "33", "--show-config"]
+    )
+    assert shown.exit_code == 0
+    assert yaml.safe_load(shown.output)["epochs"] == 33
+    file = files / "typo.yaml"
+    file.write_text("series: [a.parquet]\nout: x.safetensors\nlearning_rat: 1\n")
+    refused = CliRunner().invoke(main, ["--config", str(file)])
+    assert refused.exit_code == 2
+    assert "learning_rat" in refused.output
+    missing = CliRunner().invoke(main, ["--series", str(files / "none.parquet"), "--out", str(files / "x.safetensors")])
+    assert missing.exit_code == 2
+    assert "not found" in missing.output
+    assert not (files / "x.training").exists()
+
+
+def test_hiding_defaults_to_the_papers_masking_alone():
+    assert HidingConfig().model_dump() == {
+        "temporal": 0.5, "spectral": 0.0, "months": 0.0, "bands": 0.0, "borrowed": 0.0, "filled": 0.0,
+    }  # fmt: skip
