@@ -107,6 +107,17 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.0995 else f"{share:.1%}" if share >= 0.0005 else "<0.1%" if share else "0%"
 
 
+def from_copernicus(record: RunRecord) -> bool:
+    """Whether the scenes are Copernicus data, as their licence line says; the demonstration's are generated."""
+    return "copernicus" in record.attribution.lower()
+
+
+def scenes(record: RunRecord) -> str:
+    """Return the number of scenes in words: '118 Sentinel-2 scenes', '1 scene'."""
+    count = len(record.scenes)
+    return f"{count} {'Sentinel-2 ' if from_copernicus(record) else ''}scene{'' if count == 1 else 's'}"
+
+
 def attribution(record: RunRecord) -> str:
     """Return the licence line with the year of the data, as the Copernicus terms ask for."""
     if any(letter.isdigit() for letter in record.attribution):

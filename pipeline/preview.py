@@ -48,7 +48,7 @@ def _head(record: RunRecord, room: int) -> Image.Image:
     facts = [
         figures.period(record),
         f"{figures.metres_a_pixel(record.grid):.3g} m pixels",
-        f"{len(record.scenes)} Sentinel-2 scenes",
+        figures.scenes(record),
         f"encoder {record.encoder.name}",
     ]
     titles = lettering.wrap(record.title, _TITLE, room)[:2]

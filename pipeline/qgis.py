@@ -110,7 +110,7 @@ def project_xml(record: RunRecord) -> str:
 
 def _abstract(record: RunRecord) -> str:
     return (
-        f"{figures.period(record)}, {len(record.scenes)} Sentinel-2 scenes. Encoder {record.encoder.name} "
+        f"{figures.period(record)}, {figures.scenes(record)}. Encoder {record.encoder.name} "
         f"(sha256 {record.encoder.sha256}). {figures.attribution(record)}."
     )
 

@@ -69,6 +69,7 @@ def render_report(out: Path, record: RunRecord) -> str:
         style=Markup(_part("report.css")),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file, allowed by its hash
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        scenes=figures.scenes(record),
         period=figures.period(record),
         attribution=figures.attribution(record),
         crs=figures.crs_name(record.grid),

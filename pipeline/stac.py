@@ -32,6 +32,11 @@ _RASTER = f"{_EXTENSION}/raster/v2.0.0/schema.json"
 _PROCESSING = f"{_EXTENSION}/processing/v1.2.0/schema.json"
 _FILE = f"{_EXTENSION}/file/v2.1.0/schema.json"
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_COPERNICUS = {
+    "name": "European Union and ESA: Copernicus Sentinel-2",
+    "roles": ["licensor", "producer"],
+    "url": "https://sentinels.copernicus.eu",
+}
 _NOTICE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
 
 
@@ -79,19 +84,13 @@ def _collection(record: RunRecord, items: Sequence[tuple[str, Json]]) -> Json:
         "title": record.title,
         "description": _description(record),
         "license": "other",
-        "keywords": ["land cover", "Sentinel-2", "time series", "TimeSenCLIP"],
-        "providers": [
-            {
-                "name": "European Union and ESA: Copernicus Sentinel-2",
-                "roles": ["licensor", "producer"],
-                "url": "https://sentinels.copernicus.eu",
-            }
-        ],
+        "keywords": ["land cover", "satellite time series", "TimeSenCLIP"],
+        **({"providers": [_COPERNICUS]} if figures.from_copernicus(record) else {}),
         "extent": {
             "spatial": {"bbox": [_bbox(shapely.geometry.shape(record.aoi))]},
             "temporal": {"interval": [[start, end]]},
         },
-        "summaries": {"gsd": [figures.metres_a_pixel(record.grid)], "constellation": ["sentinel-2"]},
+        "summaries": {"gsd": [figures.metres_a_pixel(record.grid)]},
         "item_assets": assets,
         "links": [
             _link("root", "../catalog.json", "application/json", record.title),
@@ -100,7 +99,7 @@ def _collection(record: RunRecord, items: Sequence[tuple[str, Json]]) -> Json:
                 _link("item", f"./items/{name}.json", "application/geo+json", item["properties"]["title"])
                 for name, item in items
             ),
-            {"rel": "license", "href": _NOTICE, "type": "application/pdf", "title": figures.attribution(record)},
+            *_licence(record),
         ],
     }
 
@@ -198,7 +197,7 @@ def _item(
             "start_datetime": start,
             "end_datetime": end,
             "created": _iso(record.created),
-            "constellation": "sentinel-2",
+            **({"constellation": "sentinel-2"} if figures.from_copernicus(record) else {}),
             "gsd": figures.metres_a_pixel(record.grid),
             "processing:lineage": _lineage(record),
             "processing:software": dict(sorted(record.versions.items())),
@@ -211,7 +210,7 @@ def _item(
             _link("root", "../../catalog.json", "application/json", record.title),
             _link("parent", "../collection.json", "application/json", record.title),
             _link("collection", "../collection.json", "application/json", record.title),
-            {"rel": "license", "href": _NOTICE, "type": "application/pdf", "title": figures.attribution(record)},
+            *_licence(record),
         ],
         "assets": dict(assets),
         "collection": _slug(record.title),
@@ -284,7 +283,7 @@ def _classes(map_record: MapRecord) -> list[Json]:
 
 def _description(record: RunRecord) -> str:
     return (
-        f"{figures.period(record)}: maps of the land from {len(record.scenes)} Sentinel-2 scenes, each pixel's year "
+        f"{figures.period(record)}: maps of the land from {figures.scenes(record)}, each pixel's year "
         f"encoded by the TimeSenCLIP encoder '{record.encoder.name}' and matched with descriptions in words. "
         f"{figures.attribution(record)}."
     )
@@ -293,7 +292,7 @@ def _description(record: RunRecord) -> str:
 def _lineage(record: RunRecord) -> str:
     rules = sorted({rule for scene in record.scenes for rule in scene.radiometry.values()})
     return (
-        f"Sentinel-2 Level-2A scenes of {record.catalogue}; reflectance by item ({'; '.join(rules)}); pixels of SCL "
+        f"{figures.scenes(record)} of {record.catalogue}; reflectance by item ({'; '.join(rules)}); pixels of SCL "
         f"classes {', '.join(map(str, record.set_aside))} set aside; monthly medians; encoder '{record.encoder.name}' "
         f"({record.encoder.precision} on {record.encoder.device}); class of the nearest prompt in the space of "
         f"{record.encoder.text_tower}."
@@ -326,6 +325,12 @@ def _slug(text: str) -> str:
     """Letters, digits and hyphens of a text, for identifiers; a text with none of them keeps their code points."""
     slug = re.sub(r"[^0-9a-z]+", "-", text.lower()).strip("-")
     return slug or "-".join(f"{ord(letter):x}" for letter in text)
+
+
+def _licence(record: RunRecord) -> list[Json]:
+    if not figures.from_copernicus(record):
+        return []
+    return [{"rel": "license", "href": _NOTICE, "type": "application/pdf", "title": figures.attribution(record)}]
 
 
 def _link(rel: str, href: str, media_type: str, title: str) -> Json:

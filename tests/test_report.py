@@ -301,7 +301,7 @@ def test_a_run_that_saw_nothing_is_reported_all_the_same(run):
     )
     page = Reader(render_report(run.out, record))
     assert "Nothing was classified." in page.text
-    assert "0 scenes of" in page.text
+    assert "0 Sentinel-2 scenes of" in page.text
 
 
 def test_same_run_same_page_and_nothing_half_written(run, html):

@@ -157,12 +157,28 @@ def test_classes_are_those_of_the_map_with_their_counts(run, items):
 def test_provenance_is_complete(run, items):
     properties = items["crops-2018-01"].properties
     assert properties["processing:software"] == run.record.versions
-    for part in ("monthly medians", "0, 1, 3, 8, 9, 10", "offset -0.1", "all-MiniLM-L6-v2", run.record.catalogue):
+    for part in (
+        "111 Sentinel-2 scenes of",
+        "monthly medians",
+        "0, 1, 3, 8, 9, 10",
+        "offset -0.1",
+        "all-MiniLM-L6-v2",
+        run.record.catalogue,
+    ):
         assert part in properties["processing:lineage"]
     assert properties["timesenmap:prompts_sha256"] == run.record.maps[1].prompts_sha256
     assert properties["timesenmap:encoder_sha256"] == run.record.encoder.sha256
     assert properties["timesenmap:scenes"] == [scene.id for scene in run.record.scenes]
     assert properties["created"] == "2026-06-11T14:05:09Z"
+
+
+def test_generated_scenes_are_not_said_to_be_copernicus_data(run):
+    generated = {"attribution": "Scenes generated for demonstration", "catalogue": "Built-in demonstration"}
+    record = run.record.model_copy(update=generated)
+    for document in (stac._collection(record, []), stac._item(record, "x", "X", {}, {})):
+        text = json.dumps(document)
+        assert "Scenes generated for demonstration 2018" in text
+        assert not re.search("copernicus|sentinel-2", text, re.IGNORECASE)
 
 
 def test_confidence_histogram_is_that_of_the_map(run, items):
