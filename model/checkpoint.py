@@ -69,20 +69,14 @@ def shipped_encoders() -> tuple[str, ...]:
 
 def _read_bytes(name_or_path: str) -> tuple[bytes, str]:
     """Content and description of a shipped encoder (a bare name) or of a file."""
-    is_name = not name_or_path.endswith(SUFFIX) and Path(name_or_path).name == name_or_path
-    if is_name and not Path(name_or_path).is_file():
-        shipped = shipped_encoders()
-        if name_or_path not in shipped:
-            known = f"shipped encoders: {', '.join(shipped)}" if shipped else "this installation ships none"
-            raise ModelError(
-                f"no encoder '{name_or_path}': {known}; or give the path of a {SUFFIX} file of train-encoder"
-            )
+    shipped, path = shipped_encoders(), Path(name_or_path)
+    if name_or_path in shipped:  # whatever lies in the working folder; ./starter is the file
         resource = resources.files("timesenmap.model.weights") / f"{name_or_path}{SUFFIX}"
         return resource.read_bytes(), f"shipped encoder '{name_or_path}'"
-    path = Path(name_or_path)
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "not found"
-        raise ModelError(f"encoder '{path}': {kind}; give a {SUFFIX} file, or one of {', '.join(shipped_encoders())}")
+        kind = "is a folder" if path.is_dir() else "not found"
+        known = f"or one of the shipped encoders: {', '.join(shipped)}" if shipped else "none is shipped"
+        raise ModelError(f"encoder '{path}' {kind}: give a {SUFFIX} file of train-encoder, {known}")
     try:
         return path.read_bytes(), f"encoder '{path}'"
     except OSError as error:

@@ -104,16 +104,19 @@ def test_missing_file_and_unknown_name(tmp_path: Path, monkeypatch: pytest.Monke
     assert "not found" in refusal(tmp_path / "none.safetensors")
     folder = tmp_path / "folder.safetensors"
     folder.mkdir()
-    assert "a folder" in refusal(folder)
+    assert "is a folder" in refusal(folder)
     monkeypatch.setattr(checkpoint_module, "shipped_encoders", lambda: ("starter", "other"))
     message = refusal("strater")
     assert "'strater'" in message
     assert "starter, other" in message
 
 
-def test_shipped_encoder_by_name(fresh: Encoder, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_encoder_by_name(fresh: Encoder, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_module.resources, "files", lambda package: saved.parent)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").write_text("a file of that name in the working folder does not hide it")
     assert load_encoder("tiny").sha256 == fresh.sha256
+    assert "is no .safetensors file" in refusal("./tiny")
 
 
 def test_pickles_are_never_opened(fresh: Encoder, tmp_path: Path) -> None:
