@@ -46,7 +46,8 @@ class FoldedNetwork:
     module
         The network; its weights are copied.
     device, dtype
-        Of the products.
+        Of the products. The first and the head are always float32: they cost little, and reflectance in bfloat16
+        turned the embeddings of series with a single month by up to 3.5 degrees.
     """
 
     def __init__(self, module: TimeSenCLIP, *, device: str, dtype: torch.dtype) -> None:
@@ -70,8 +71,8 @@ class FoldedNetwork:
             self._query, self._keys, self._values = self._split_last(layers[-1], riders[-1])
             norm, linears = module.head[0], [part for part in module.head if isinstance(part, nn.Linear)]
             assert isinstance(norm, nn.LayerNorm)
-            self._head_norm = self._affine(norm.weight, norm.bias)
-            self._head = [self._affine(linear.weight, linear.bias) for linear in linears]
+            self._head_norm = self._exact(norm.weight), self._exact(norm.bias)
+            self._head = [(self._exact(linear.weight), self._exact(linear.bias)) for linear in linears]
 
     def __call__(self, values: Tensor, present: Tensor) -> Tensor:
         """Embed what ``TimeSenCLIP.observe`` gave.
@@ -90,24 +91,24 @@ class FoldedNetwork:
         """
         batch, frames, features = values.shape
         tokens, weight = frames + 1, self._first[frames]
-        picked = torch.zeros(batch, tokens, weight.shape[0], dtype=self._dtype, device=self._device)
+        picked = torch.zeros(batch, tokens, weight.shape[0], device=self._device)
         picked[:, 1:, :features] = values
-        picked[:, :, features:] = torch.eye(tokens, dtype=self._dtype, device=self._device)
+        picked[:, :, features:] = torch.eye(tokens, device=self._device)
         hidden = torch.zeros(batch, tokens, dtype=self._dtype, device=self._device)
         hidden[:, 1:].masked_fill_(~present, float("-inf"))
         columns = hidden.t()[:, :, None].expand(tokens, batch, tokens).flatten(1)  # (S asked, B * S asking)
 
-        first = picked @ weight  # (B, S, width), or (B, S, 4 * width) where there are more layers
+        first = (picked @ weight).to(self._dtype)  # (B, S, width), or (B, S, 4 * width) where there are more layers
         x = first[..., : self._width]
         for i, block in enumerate(self._blocks[:-1]):
             qkv = first[..., self._width :] if i == 0 else functional.linear(x, *self._qkv[i - 1])
             attended = self._attend(qkv, hidden) if x.device.type != "cpu" else self._attend_cpu(qkv, columns)
             x = self._finish(x.flatten(0, 1), attended.flatten(0, 1), block).view(batch, tokens, -1)
         out = self._finish(x[:, 0], self._attend_once(x, hidden), self._blocks[-1])  # (B, width)
-        out = self._norm(out, self._head_norm)
+        out = self._norm(out.float(), self._head_norm)
         for linear in self._head[:-1]:
             out = functional.gelu(functional.linear(out, *linear))
-        return functional.linear(out, *self._head[-1]).float()
+        return functional.linear(out, *self._head[-1])
 
     def _finish(self, x: Tensor, attended: Tensor, block: _Block) -> Tensor:
         """Everything in a layer after attention, over tokens (N, width)."""
@@ -156,10 +157,10 @@ class FoldedNetwork:
         spectral = embedding.weight.double().t()  # (features, width)
         tokens = torch.cat([spectral, one_hot + layer.self_attn.out_proj.bias.double()])
         if len(module.layers) == 1:
-            return self._tensor(tokens)
+            return self._exact(tokens)
         weight, bias = _scaled_qkv(layer)
         qkv = torch.cat([spectral @ weight.t(), one_hot @ weight.t() + bias])
-        return self._tensor(torch.cat([tokens, qkv], 1))
+        return self._exact(torch.cat([tokens, qkv], 1))
 
     def _split_last(self, layer: Layer, rider: Tensor) -> tuple[_Affine, Tensor, _Affine]:
         """Query; keys (heads, head_dim, width); values (heads, width, head_dim) and their bias."""
@@ -184,6 +185,9 @@ class FoldedNetwork:
 
     def _tensor(self, values: Tensor) -> Tensor:
         return values.detach().to(self._device, self._dtype).contiguous()
+
+    def _exact(self, values: Tensor) -> Tensor:
+        return values.detach().to(self._device, torch.float32).contiguous()
 
 
 def _scaled_qkv(layer: Layer) -> tuple[Tensor, Tensor]:

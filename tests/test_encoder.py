@@ -1,14 +1,17 @@
 """The encoder's promises: the same bits for a pixel always, clear refusals, unit vectors."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from timesenmap.model import Encoder, ModelError, new_encoder
 from timesenmap.model import encoder as encoder_module
+from timesenmap.model.config import DEFAULT_BANDS
 
 SIZES = ("small", "paper")
 PRECISIONS = ("float32", "bfloat16")
@@ -82,6 +85,22 @@ def test_bfloat16_points_where_float32_does(size: str) -> None:
     observed = full.any(-1)
     cosine = (full[observed].astype(np.float64) * half[observed]).sum(-1)
     assert cosine.min() >= 0.999
+
+
+def test_bfloat16_gives_the_same_classes_on_real_series(shared_data: Path) -> None:
+    from timesenmap.model import class_embeddings, load_encoder, load_prompt_set
+
+    columns = [f"{band}_m{month:02d}" for month in range(1, 13) for band in DEFAULT_BANDS]
+    files = sorted((shared_data / "series").glob("*.parquet"))
+    table = pd.concat([pd.read_parquet(file, columns=columns)[::8] for file in files])
+    x = table.to_numpy(np.float32).reshape(-1, 12, 10)
+    full = load_encoder("starter", device="cpu", precision="float32")
+    a, b = full.embed(x), load_encoder("starter", device="cpu", precision="bfloat16").embed(x)
+    seen = a.any(-1)
+    assert seen.sum() > 2000
+    assert (a * b).sum(-1)[seen].min() >= 0.999  # series of a single month are the hardest
+    classes = class_embeddings(load_prompt_set("land-cover"), full).T
+    assert ((a @ classes).argmax(1) == (b @ classes).argmax(1))[seen].mean() >= 0.995
 
 
 @pytest.mark.parametrize("size", SIZES)
