@@ -73,45 +73,44 @@ def composite(
         clear[strip] = np.minimum(count, 255)
         if not count.any():
             continue
+        # Where the two middle ones of the clear observations are in (time, strip) once that is sorted and flat.
+        place = np.arange(len(count))
+        middle = (count - 1).clip(0) // 2 * len(count) + place, (count // 2).clip(0, times - 1) * len(count) + place
+        seen = count > 0
         for band in range(bands):
-            middle = _masked_median(dn[:, band, strip], masked, count, multiply[:, band], add[:, band])
-            reflectance[band, strip] = np.where(count > 0, np.clip(middle, 1, 65535), 0)
+            median = _masked_median(dn[:, band, strip], masked, middle, multiply[:, band], add[:, band])
+            reflectance[band, strip] = np.clip(median, 1, 65535) * seen
     return reflectance.reshape(bands, height, width), clear.reshape(height, width)
 
 
 def _masked_median(
     dn: NDArray[np.uint16],
     masked: NDArray[np.bool_],
-    count: NDArray[np.int64],
+    middle: tuple[NDArray[np.intp], NDArray[np.intp]],
     multiply: NDArray[np.float64],
     add: NDArray[np.float64],
-) -> NDArray[np.int64] | NDArray[np.float64]:
+) -> NDArray[np.int32] | NDArray[np.float64]:
     """Median over time (time, n) -> (n,), rounded half to even; where nothing is clear the value means nothing."""
-    whole = bool((multiply == 1).all() and (add == np.rint(add)).all() and (np.abs(add) < 2**30).all())
+    whole = bool((multiply == 1).all() and (add == np.rint(add)).all() and (np.abs(add) < 2**29).all())
     values: NDArray[np.uint16] | NDArray[np.int32] | NDArray[np.float64]
     shift = 0
     if whole and (add == add[0]).all():
         # All scenes alike, the common case: sort the numbers as they are, 16 bits each. The sentinel may equal
         # a real 65535, which does no harm: equal values are interchangeable, and the masked ones are counted.
-        values, shift = dn.copy(), int(add[0])
-        values[masked] = np.iinfo(np.uint16).max
+        shift = int(add[0])
+        values = np.where(masked, np.uint16(65535), dn)
     elif whole:
-        values = dn + add.astype(np.int32)[:, None]
-        values[masked] = np.iinfo(np.int32).max
+        values = np.where(masked, np.int32(2**30 - 1), dn + add.astype(np.int32)[:, None])
     else:
-        values = dn * multiply[:, None] + add[:, None]
-        values[masked] = np.inf
+        values = np.where(masked, 1e300, dn * multiply[:, None] + add[:, None])
     _sort_time(values)
-    lower, upper = (count - 1).clip(0) // 2, count // 2
-    upper = np.minimum(upper, len(values) - 1)
-    low = np.take_along_axis(values, lower[None], axis=0)[0]
-    high = np.take_along_axis(values, upper[None], axis=0)[0]
+    low, high = (values.reshape(-1)[place] for place in middle)
     if not whole:
         mean: NDArray[np.float64] = np.rint((low + high) / 2)
         return mean
-    total = low.astype(np.int64) + high + 2 * shift
+    total: NDArray[np.int32] = low.astype(np.int32) + high.astype(np.int32) + 2 * shift
     half = total >> 1
-    even: NDArray[np.int64] = half + (total & half & 1)  # x.5 to the even neighbour: half, or the one above
+    even: NDArray[np.int32] = half + (total & half & 1)  # x.5 to the even neighbour: half, or the one above
     return even
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
+import dask.array as da
 import numpy as np
 import odc.stac
 import pystac
@@ -23,7 +24,8 @@ from rasterio.windows import Window
 from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.scenes import Scene
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
-from timesenmap.pipeline.read import AssetSource, Method, read_asset
+from timesenmap.pipeline.read import AssetSource, read_asset
+from timesenmap.pipeline.resample import Method
 
 Library = Literal["stackstac", "odc"]
 
@@ -35,7 +37,7 @@ def load_scenes(
     scenes: Sequence[Scene],
     geobox: GeoBox,
     *,
-    chunk: int = 512,
+    chunk: int = 1024,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
 ) -> tuple[xr.DataArray, xr.DataArray]:
@@ -48,7 +50,8 @@ def load_scenes(
     geobox
         The grid, or a window of it: a window's pixels equal those of the whole.
     chunk
-        Pixels on a side of a Dask chunk; a chunk holds all scenes and bands.
+        Pixels on a side of a Dask chunk; a chunk holds all scenes and bands. A file's block is decoded again for
+        each chunk it reaches into.
     reader
         The library that lays out the graph.
     gdal
@@ -69,14 +72,7 @@ def load_scenes(
     SceneReadError
         While computing: an asset cannot be read. Never taken for no data.
     """
-    if not scenes:
-        raise ValueError("no scenes to load")
-    stack = {"stackstac": _through_stackstac, "odc": _through_odc}.get(reader)
-    if stack is None:
-        raise ValueError(f"reader {reader!r}: unknown; choose 'stackstac' or 'odc'")
-    settings = dict(gdal or {})
-    dn = stack(scenes, geobox, BANDS, chunk=chunk, dtype="uint16", method="bilinear", gdal=settings)
-    scl = stack(scenes, geobox, (SCL,), chunk=chunk, dtype="uint8", method="nearest", gdal=settings)
+    dn, scl = lazy_stacks(scenes, geobox, chunk=chunk, reader=reader, gdal=gdal)
     coords = {
         "time": np.array([scene.datetime.replace(tzinfo=None) for scene in scenes], dtype="datetime64[ns]"),
         "id": ("time", np.array([scene.id for scene in scenes])),
@@ -87,6 +83,26 @@ def load_scenes(
         xr.DataArray(dn, dims=("time", "band", "y", "x"), coords={**coords, "band": list(BANDS)}, name="dn"),
         xr.DataArray(scl[:, 0], dims=("time", "y", "x"), coords=coords, name="scl"),
     )
+
+
+def lazy_stacks(
+    scenes: Sequence[Scene],
+    geobox: GeoBox,
+    *,
+    chunk: int,
+    reader: Library = "stackstac",
+    gdal: Mapping[str, str] | None = None,
+) -> tuple[da.Array, da.Array]:
+    """Digital numbers and scene classes as `load_scenes` gives them, both (time, band, y, x), without coordinates."""
+    if not scenes:
+        raise ValueError("no scenes to load")
+    stack = {"stackstac": _through_stackstac, "odc": _through_odc}.get(reader)
+    if stack is None:
+        raise ValueError(f"reader {reader!r}: unknown; choose 'stackstac' or 'odc'")
+    settings = dict(gdal or {})
+    dn = stack(scenes, geobox, BANDS, chunk=chunk, dtype="uint16", method="bilinear", gdal=settings)
+    scl = stack(scenes, geobox, (SCL,), chunk=chunk, dtype="uint8", method="nearest", gdal=settings)
+    return dn, scl
 
 
 def _sources(scene: Scene, bands: Sequence[str]) -> dict[str, AssetSource]:
@@ -102,7 +118,7 @@ def _through_stackstac(
     dtype: str,
     method: Method,
     gdal: dict[str, str],
-) -> Any:
+) -> da.Array:
     bounds = grid.boundingbox
     epsg = grid_crs(grid).to_epsg() or _NO_CODE
     # The items stackstac gets say nothing but what it needs. They claim to cover the grid, because what it makes
@@ -135,7 +151,8 @@ def _through_stackstac(
         errors_as_nodata=(),
         reader=partial(_StackstacReader, grid=grid, gdal=gdal),
     )
-    return stacked.data
+    laid_out: da.Array = stacked.data
+    return laid_out
 
 
 class _StackstacReader:
@@ -165,7 +182,7 @@ def _through_odc(
     dtype: str,
     method: Method,
     gdal: dict[str, str],
-) -> Any:
+) -> da.Array:
     cover = to_lon_lat(outline(grid), grid_crs(grid)) or shapely.box(-180, -90, 180, 90)
     items = []
     for number, scene in enumerate(scenes):
@@ -187,8 +204,9 @@ def _through_odc(
         fail_on_error=True,
         driver=_OdcDriver(gdal),
     )
-    data = xr.concat([loaded[band] for band in bands], dim="band").transpose(..., "band", "y", "x").data
-    return data.rechunk({0: -1, 1: -1})
+    bands_apart = [loaded[band].data for band in bands]  # (time, y, x) each
+    together: da.Array = da.stack(bands_apart, axis=1).rechunk({0: -1, 1: -1})  # type: ignore[no-untyped-call]
+    return together
 
 
 class _OdcDriver:

@@ -13,13 +13,16 @@ from timesenmap.catalogs.bands import BANDS
 from timesenmap.catalogs.scenes import Scene
 from timesenmap.pipeline.composite import SCL_SET_ASIDE, composite
 from timesenmap.pipeline.grid import Tile
-from timesenmap.pipeline.load import Library, load_scenes
+from timesenmap.pipeline.load import Library, lazy_stacks
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
 
 # A scene is read for a tile when its footprint comes this near, in metres: footprints are simplified outlines.
 # Whoever opens the file finds out exactly; too small a margin would make pixels depend on the tiling.
 _FOOTPRINT_SLACK = 5000.0
+
+# Digital numbers of one block, at most: 12 scenes of 1024 x 1024 pixels.
+_BLOCK_BYTES = 256 << 20
 
 
 def composite_tile(
@@ -29,16 +32,16 @@ def composite_tile(
     period: Period,
     *,
     set_aside: Collection[int] = SCL_SET_ASIDE,
-    chunk: int = 512,
+    chunk: int | None = None,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
     threads: int | None = None,
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """Make the twelve composites of one tile.
 
-    One Dask graph with a block for each month and chunk, run by threads of this process whatever scheduler is
-    active: a tile is one task to a cluster. A block is reduced to its composite and copied out as soon as it is
-    read, so that no more observations are in memory than those of one month on one chunk for each thread.
+    One Dask graph with a block for each month (five tasks, however many scenes), run by threads of this process
+    whatever scheduler is active: a tile is one task to a cluster. A block is reduced to its composite and copied out
+    as soon as it is read, so that each thread holds the observations of one month on one block and no more.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ def composite_tile(
     set_aside
         Scene classes (SCL) that are not clear.
     chunk
-        Pixels on a side of a block.
+        Pixels on a side of a block; by default the whole tile, or as much as keeps a block under 256 MiB.
     reader, gdal
         See `load_scenes`.
     threads
@@ -89,7 +92,7 @@ def month_composite(
     geobox: GeoBox,
     *,
     set_aside: Collection[int] = SCL_SET_ASIDE,
-    chunk: int = 512,
+    chunk: int | None = None,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
 ) -> da.Array:
@@ -98,22 +101,23 @@ def month_composite(
     Returns
     -------
     dask.array.Array
-        uint16 (11, y, x): reflectance * 10000 of the ten bands, then the number of clear observations; bands and
-        count in one array because a Dask block is one array. Chunked in space as `load_scenes` is.
+        uint16 (1, 11, y, x): reflectance * 10000 of the ten bands, then the number of clear observations; bands and
+        count in one array because a Dask block is one array, and four axes because Dask copies blocks that lose one.
+        Chunks of `chunk` pixels in space; reading and compositing of a chunk are fused into one task.
     """
-    dn, scl = load_scenes(scenes, geobox, chunk=chunk, reader=reader, gdal=gdal)
+    side = chunk or _block_side(len(scenes), geobox)
+    dn, scl = lazy_stacks(scenes, geobox, chunk=side, reader=reader, gdal=gdal)
     multiply, add = harmonisation(scenes)
     packed: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         _composite_block,
-        dn.data,
-        scl.data[:, None],
+        dn,
+        scl,
         multiply=multiply,
         add=add,
         set_aside=tuple(sorted(set_aside)),
-        drop_axis=0,
-        chunks=((len(BANDS) + 1,), *dn.data.chunks[2:]),
+        chunks=((1,), (len(BANDS) + 1,), *dn.chunks[2:]),
         dtype=np.uint16,
-        meta=np.empty((0, 0, 0), np.uint16),
+        meta=np.empty((0, 0, 0, 0), np.uint16),
     )
     return packed
 
@@ -154,10 +158,10 @@ class _Month:
     def __init__(self, reflectance: NDArray[np.uint16], clear: NDArray[np.uint8]) -> None:
         self._reflectance, self._clear = reflectance, clear
 
-    def __setitem__(self, where: tuple[slice, slice, slice], block: NDArray[np.uint16]) -> None:
-        _, ys, xs = where
-        self._reflectance[:, ys, xs] = block[:-1]
-        self._clear[ys, xs] = block[-1]
+    def __setitem__(self, where: tuple[slice, slice, slice, slice], block: NDArray[np.uint16]) -> None:
+        ys, xs = where[2:]
+        self._reflectance[:, ys, xs] = block[0, :-1]
+        self._clear[ys, xs] = block[0, -1]
 
     def __dask_tokenize__(self) -> int:
         return id(self)  # a name for the graph without reading, or copying, the arrays
@@ -172,4 +176,17 @@ def _composite_block(
     set_aside: tuple[int, ...],
 ) -> NDArray[np.uint16]:
     reflectance, clear = composite(dn, scl[:, 0], multiply, add, set_aside=set_aside)
-    return np.concatenate([reflectance, clear[None].astype(np.uint16)])
+    return np.concatenate([reflectance, clear[None].astype(np.uint16)])[None]
+
+
+def _block_side(scenes: int, geobox: GeoBox) -> int:
+    """Side of a block in pixels: the window's, halved until the observations of a month fit the budget.
+
+    Large blocks because every block of a file is decoded again for each of ours it reaches into; on grids coarser
+    than the bands the source's pixels count.
+    """
+    side = max(geobox.shape)
+    parts = max(1.0, geobox.affine.a / 10.0)
+    while side > 64 and max(2 * scenes * len(BANDS) * side**2, 8 * (side * parts) ** 2) > _BLOCK_BYTES:
+        side = -(-side // 2)
+    return side

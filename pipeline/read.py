@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -13,9 +12,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from timesenmap.pipeline.errors import SceneReadError
-from timesenmap.pipeline.resample import Coordinates, bilinear, coarsened, footing, nearest
-
-Method = Literal["bilinear", "nearest"]
+from timesenmap.pipeline.resample import Footing, Method, footing, resample
 
 # Listing a folder for sidecar files costs a request for every asset, and nothing of theirs is used.
 _GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
@@ -91,20 +88,14 @@ def read_asset(
         raise source.failed(cause)
     if sampled is None:
         return np.zeros(grid.shape, np.uint16)
-    pixels, cols, rows, parts = sampled
-    if method == "nearest":
-        return nearest(pixels, cols, rows)
-    values = bilinear(pixels, cols, rows)
-    if parts > 1:
-        values = coarsened(values, parts)
-    rounded: NDArray[np.uint16] = np.floor(values + np.float32(0.5)).astype(np.uint16)
-    return rounded
+    pixels, feet = sampled
+    return resample(pixels, feet, method=method)
 
 
 def _needed(
     source: AssetSource, raster: rasterio.DatasetReader, grid: GeoBox, *, method: Method
-) -> tuple[NDArray[np.uint16], Coordinates, Coordinates, int] | None:
-    """Pixels of the raster that the grid needs, where in them it samples, parts to a pixel; None if they are apart."""
+) -> tuple[NDArray[np.uint16], Footing] | None:
+    """Pixels of the raster that the grid needs, and where in them its pixels fall; None where they do not meet."""
     if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
         raise source.failed(f"{raster.count} band(s) of {raster.dtypes[0]}, not one of uint8 or uint16")
     if raster.crs is None or raster.transform.a <= 0 or raster.transform.e >= 0:
@@ -115,4 +106,4 @@ def _needed(
     if window is None:
         return None
     pixels = raster.read(1, window=Window.from_slices(*window)).astype(np.uint16, copy=False)
-    return pixels, feet.cols - window[1].start, feet.rows - window[0].start, parts
+    return pixels, feet.moved(window)

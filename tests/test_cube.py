@@ -269,13 +269,19 @@ def test_no_scenes_make_an_empty_tile():
     assert not clear.any()
 
 
-def test_the_graph_stays_small(scenes):
-    """At most 300 tasks for a tile of 1024 and a year (here a month: 25), however many scenes."""
+@pytest.mark.parametrize(("count", "blocks"), [(3, 1), (12, 1), (13, 4)])
+def test_the_graph_stays_small(scenes, count, blocks):
+    """Far below 300 tasks for a tile of 1024 and a year, and blocks below 256 MiB, however many scenes."""
     grid = GeoBox((1024, 1024), GRID.affine, GRID.crs)
-    for number in (3, 12):
-        (block,) = dask.optimize(month_composite(scenes[:number], grid))
-        assert block.numblocks == (1, 2, 2)
-        assert len(dict(block.__dask_graph__())) <= 25
+    lazy = month_composite((scenes * 2)[:count], grid)
+    (fused,) = dask.optimize(lazy)
+    assert lazy.npartitions == blocks
+    assert len(dict(fused.__dask_graph__())) <= 4 + blocks
+
+
+def test_coarse_grids_are_read_in_smaller_blocks(scenes):
+    grid = GeoBox((1024, 1024), rasterio.Affine(100, 0, 600000, 0, -100, 5600040), GRID.crs)
+    assert month_composite(scenes[:3], grid).npartitions == 4  # at once it would be 10,240 source pixels on a side
 
 
 # Real scenes ------------------------------------------------------------------------------------------------
@@ -335,5 +341,5 @@ def test_real_scenes_through_odc_are_the_same(belgium_cube):
     may = [scene for scene in scenes if f"{scene.datetime:%Y-%m}" == "2018-05"]
     grid = cube.odc.geobox
     packed = month_composite(may, grid, reader="odc", chunk=64).compute()
-    np.testing.assert_array_equal(packed[:-1], cube.reflectance.sel(month="2018-05-01"))
-    np.testing.assert_array_equal(packed[-1], cube.clear.sel(month="2018-05-01"))
+    np.testing.assert_array_equal(packed[0, :-1], cube.reflectance.sel(month="2018-05-01"))
+    np.testing.assert_array_equal(packed[0, -1], cube.clear.sel(month="2018-05-01"))
