@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,15 @@ class Aoi:
         """Give the area in another CRS, edges densified first; MapError where that CRS cannot hold it."""
         if crs == self.source_crs:
             return self.source_geometry
-        projected = project(self.source_geometry, self.source_crs, crs)
+        projected = _projected(self.source_geometry, self.source_crs, crs)
         if projected is None:
             raise MapError(
                 f"area {self.name}: does not fit into {crs_name(crs)}; choose a CRS made for this place with --crs"
             )
         return projected
+
+
+_projected = lru_cache(maxsize=16)(project)  # every tile of a run asks for the same one
 
 
 def read_aoi(aoi: str, *, crs: str | None = None) -> Aoi:

@@ -9,6 +9,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
 from rasterio.windows import Window
 
 from timesenmap.pipeline.errors import SceneReadError
@@ -80,7 +81,7 @@ def read_asset(
     try:
         with rasterio.Env(**{**_GDAL, **(gdal or {})}), rasterio.open(source.href, sharing=False) as raster:
             sampled = _needed(source, raster, grid, method=method)
-    except (rasterio.errors.RasterioError, OSError) as error:
+    except (rasterio.errors.RasterioError, ProjError, OSError) as error:
         cause = error.__cause__ or error  # rasterio itself says "see previous exception for details"
     if cause is not None:
         # Out here, so that the error carries no chain: GDAL's exceptions inside rasterio's cannot be unpickled,

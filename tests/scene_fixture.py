@@ -65,7 +65,9 @@ def make_scene(
     random = np.random.default_rng(seed)
     moment = dt.datetime.fromisoformat(when)
     edges = left, top - size * 10.0, left + size * 10.0, top
-    footprint = shapely.box(*rasterio.warp.transform_bounds(crs, "EPSG:4326", *edges))
+    west, south, east, north = rasterio.warp.transform_bounds(crs, "EPSG:4326", *edges)
+    # Over the antimeridian rasterio gives east below west, and services a ring that spans the Earth.
+    footprint = shapely.box(min(west, east), south, max(west, east), north)
     item = pystac.Item(name, shapely.geometry.mapping(footprint), list(footprint.bounds), moment, {"proj:code": crs})
     for band in (*BANDS, SCL):
         step = pixel_size(band)

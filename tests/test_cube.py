@@ -9,6 +9,7 @@ import rasterio
 import rioxarray  # noqa: F401  registers the accessor
 import xarray as xr
 import zarr
+from distributed import Client, LocalCluster
 from odc.geo.geobox import GeoBox
 from scene_fixture import TEN_METRES, make_scene
 
@@ -260,6 +261,21 @@ def test_a_scene_that_cannot_be_read_stops_the_tile(scenes, tmp_path):
     Path(broken.href("B11")).write_bytes(b"")
     with pytest.raises(SceneReadError, match=r"item BROKEN, asset B11"):
         whole([*scenes, broken])
+
+
+def test_a_tile_is_one_task_of_a_cluster(scenes, tmp_path):
+    """On a worker in another process: scenes and errors travel, and no task of the tile waits for its own worker."""
+    broken = make_scene(tmp_path, name="BROKEN", when="2020-05-02T10:00:00Z")
+    Path(broken.href("B11")).write_bytes(b"")
+    (tile,) = tiles(GRID, 1024)
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        good = client.submit(composite_tile, scenes, GRID, tile, PERIOD, threads=1)
+        bad = client.submit(composite_tile, [broken], GRID, tile, PERIOD)
+        for one, other in zip(good.result(timeout=120), whole(scenes), strict=True):
+            np.testing.assert_array_equal(one, other)
+        with pytest.raises(SceneReadError, match="item BROKEN, asset B11"):
+            bad.result(timeout=120)
 
 
 def test_no_scenes_make_an_empty_tile():

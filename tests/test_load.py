@@ -15,8 +15,9 @@ from timesenmap.catalogs.scenes import Scene
 from timesenmap.catalogs.search import find_scenes
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.errors import SceneReadError
-from timesenmap.pipeline.grid import grid_for
+from timesenmap.pipeline.grid import equal_area_crs, grid_for
 from timesenmap.pipeline.load import load_scenes
+from timesenmap.pipeline.observe import scenes_near
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.read import AssetSource
 
@@ -144,38 +145,49 @@ def test_windows_equal_the_whole(tmp_path, reader, zone):
             assert part.identical(array[..., ys, xs])
 
 
-def test_scenes_of_two_zones_meet_without_a_step(tmp_path):
+@pytest.mark.parametrize(
+    ("zones", "place", "target"),
+    [
+        (("EPSG:32631", "EPSG:32632"), (6.0, 50.5), "EPSG:32631"),
+        (("EPSG:32631", "EPSG:32632"), (6.0, 50.5), "EPSG:3035"),
+        (("EPSG:32760", "EPSG:32701"), (180.0, -16.5), "EPSG:32701"),
+        (("EPSG:32760", "EPSG:32701"), (180.0, -16.5), equal_area_crs(longitude=180, latitude=-17).to_wkt()),
+        (("EPSG:32633", "EPSG:32733"), (15.2, 0.0), "EPSG:32733"),
+        (("EPSG:32636", "EPSG:32637"), (36.0, 83.0), equal_area_crs(longitude=36, latitude=83).to_wkt()),
+    ],
+    ids=["zones on UTM", "zones on EPSG:3035", "antimeridian on UTM", "antimeridian on LAEA", "equator", "83 north"],
+)
+def test_scenes_of_two_zones_meet_without_a_step(tmp_path, zones, place, target):
     """A ramp over the ground, stored once in each zone, comes out the same from both on one grid."""
 
-    def ramp(x, y):
-        return 3000 + (x - 700000) * 0.617 + (y - 5600000) * 0.431
+    def corner(crs):
+        (x,), (y,) = rasterio.warp.transform("EPSG:4326", crs, [place[0]], [place[1]])
+        return round(x / 20) * 20 - 1280, round(y / 20) * 20 + 1280
 
-    grids = {
-        "EPSG:32631": (699000.0, 5601000.0),
-        "EPSG:32632": None,
-    }
-    (x,), (y,) = rasterio.warp.transform("EPSG:32631", "EPSG:32632", [699000.0], [5601000.0])
-    grids["EPSG:32632"] = (round(x / 20) * 20, round(y / 20) * 20)
+    left, top = corner(target)
     scenes = []
-    for crs, (left, top) in grids.items():
+    for crs in zones:
+        west, north = corner(crs)
         bands = {}
         for band in BANDS:
             step = pixel_size(band)
-            side = 2560 // step
-            rows, cols = np.mgrid[0:side, 0:side]
-            xs, ys = Affine(step, 0, left, 0, -step, top) * (cols + 0.5, rows + 0.5)
-            if crs != "EPSG:32631":
-                moved = rasterio.warp.transform(crs, "EPSG:32631", xs.ravel().tolist(), ys.ravel().tolist())
-                xs, ys = (np.array(values).reshape(side, side) for values in moved)
-            bands[band] = np.rint(ramp(xs, ys)).astype(np.uint16)
-        scenes.append(make_scene(tmp_path, name=crs[-5:], crs=crs, left=left, top=top, size=256, bands=bands))
-    grid = GeoBox((120, 120), Affine(10, 0, 699600, 0, -10, 5600400), "EPSG:32631")
+            places = np.arange(2560 // step) * step + step / 2
+            xs, ys = np.meshgrid(west + places, north - places)
+            moved = rasterio.warp.transform(crs, target, xs.ravel().tolist(), ys.ravel().tolist())
+            x, y = (np.array(values).reshape(xs.shape) for values in moved)
+            bands[band] = np.rint(5000 + (x - left) * 0.617 + (y - top) * 0.431).astype(np.uint16)
+        scenes.append(make_scene(tmp_path, name=crs[-5:], crs=crs, left=west, top=north, size=256, bands=bands))
+    grid = GeoBox((120, 120), Affine(10, 0, left + 680, 0, -10, top - 680), target)
+    assert scenes_near(scenes, grid) == scenes
     one, other = load_scenes(scenes, grid)[0].compute().values.astype(int)
     assert (one > 0).all()
     assert (other > 0).all()
     # Bilinear reproduces a ramp: half a pixel of shift would be 2 to 6. Rounding twice makes 1 at most.
     assert np.abs(one - other).max() <= 1
     assert np.abs((one - other).mean(axis=(1, 2))).max() < 0.1
+    xs, ys = np.meshgrid(grid.affine.c + np.arange(120) * 10 + 5, grid.affine.f - np.arange(120) * 10 - 5)
+    truth = 5000 + (xs - left) * 0.617 + (ys - top) * 0.431
+    assert np.abs(one - truth).max() <= 1.01
 
 
 @pytest.mark.parametrize("reader", READERS)
