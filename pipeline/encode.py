@@ -88,7 +88,7 @@ def embed_block(
     calendar = np.roll(reflectance, first_month - 1, axis=0)  # the encoder's positions are January to December
     if halo:
         side = 2 * halo + 1
-        windows = np.lib.stride_tricks.sliding_window_view(calendar, (side, side), axis=(2, 3))  # type: ignore[call-overload]
+        windows = np.lib.stride_tricks.sliding_window_view(calendar, (side, side), axis=(2, 3))
         flat = windows.transpose(2, 3, 0, 1, 4, 5)  # (y, x, month, band, h, w), a view
     else:
         flat = calendar.transpose(2, 3, 0, 1)  # (y, x, month, band), a view
@@ -125,4 +125,5 @@ def dequantise(stored: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[
     """Unit embeddings from their stored form, (..., d) float32; all zero stays zero."""
     embeddings = stored.astype(np.float32) * scale[..., None]
     norm = np.linalg.norm(embeddings, axis=-1, keepdims=True)
-    return np.divide(embeddings, norm, out=np.zeros_like(embeddings), where=norm > 0)
+    unit: NDArray[np.float32] = np.divide(embeddings, norm, out=np.zeros_like(embeddings), where=norm > 0)
+    return unit

@@ -119,42 +119,40 @@ def label_tile(
     -------
     (questions, 2, y, x) uint8: class code and confidence in percent, for each question.
     """
-    labels = _mapped(
+    return _over_blocks(
         _label_block,
         tile,
         extra=(len(questions), 2),
-        dtype=np.uint8,
         cube=cube,
         encoder=encoder,
         questions=tuple(questions),
         embeddings=None if embeddings is None else str(embeddings),
     )
-    return np.asarray(labels.compute())
 
 
 def embed_tile(
     tile: Tile, cube: CubeWindow, encoder: EncoderRef, *, dim: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Embed the pixels of a tile: (y, x, d) int8 and (y, x) float32 scale."""
-    packed = np.asarray(
-        _mapped(_embed_packed, tile, extra=(dim + 4,), dtype=np.uint8, cube=cube, encoder=encoder).compute()
-    )
+    packed = _over_blocks(_embed_packed, tile, extra=(dim + 4,), cube=cube, encoder=encoder)
     embedding = np.ascontiguousarray(packed[:dim].transpose(1, 2, 0)).view(np.int8)
     scale = np.ascontiguousarray(packed[dim:].transpose(1, 2, 0)).view(np.float32)[..., 0]
     return embedding, scale
 
 
-def _mapped(function: Any, tile: Tile, *, extra: tuple[int, ...], dtype: Any, **options: Any) -> da.Array:
-    blocks = da.core.normalize_chunks((_BLOCK, _BLOCK), (tile.y1 - tile.y0, tile.x1 - tile.x0))
-    return da.map_blocks(
+def _over_blocks(function: Any, tile: Tile, *, extra: tuple[int, ...], **options: Any) -> NDArray[np.uint8]:
+    """Compute uint8 (*extra, y, x) of a tile by a function of its blocks, which read what they need themselves."""
+    blocks = da.core.normalize_chunks((_BLOCK, _BLOCK), tile.shape)  # type: ignore[no-untyped-call]
+    mapped: Any = da.map_blocks(  # type: ignore[no-untyped-call]
         function,
         chunks=(*((n,) for n in extra), *blocks),
-        dtype=dtype,
-        meta=np.empty((0,) * (len(extra) + 2), dtype),
+        dtype=np.uint8,
+        meta=np.empty((0,) * (len(extra) + 2), np.uint8),
         name=f"{function.__name__.strip('_')}-{tile.key}-{dask.base.tokenize(tile, options)}",
         tile=tile,
         **options,
     )
+    return np.asarray(mapped.compute())
 
 
 def _window(block_info: dict[Any, Any], tile: Tile) -> tuple[int, int, int, int]:

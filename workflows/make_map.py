@@ -218,7 +218,7 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
     """Write the maps as cloud-optimised GeoTIFFs with names, colours and styles."""
     with stages.stage("maps", 2 * len(plan.prompt_sets) + 1, "file") as advance:
         for prompts in plan.prompt_sets:
-            store = zarr.open_group(workspace.labels(prompts.name), mode="r")
+            store = str(workspace.labels(prompts.name))
             tags = tags_of(plan, prompts)
             valid = signature(labels=plan.labels_signature(prompts), tags=tags)
             workspace.write_file(
@@ -226,7 +226,7 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
                 valid,
                 partial(
                     rasters.write_class_map,
-                    values=store["class"],
+                    values=zarr.open_array(store, path="class", mode="r"),
                     grid=plan.grid,
                     classes=prompts.classes,
                     tags=tags,
@@ -236,7 +236,12 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
             workspace.write_file(
                 f"{prompts.name}.confidence.tif",
                 valid,
-                partial(rasters.write_confidence_map, values=store["confidence"], grid=plan.grid, tags=tags),
+                partial(
+                    rasters.write_confidence_map,
+                    values=zarr.open_array(store, path="confidence", mode="r"),
+                    grid=plan.grid,
+                    tags=tags,
+                ),
             )
             advance(1)
         tags = tags_of(plan)

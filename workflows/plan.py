@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping
+from shapely.geometry.base import BaseGeometry
 
 from timesenmap.catalogs import SceneSearch
 from timesenmap.catalogs.bands import BANDS
@@ -155,7 +156,7 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
-def _bytes_read(plan: Plan, footprint: object) -> float:
+def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:
     """Bytes of one scene's pixels that fall in the area: four bands at 10 m, six and SCL at 20 m, 2 bytes (SCL 1)."""
     shared = plan.aoi.geometry.intersection(footprint).area / plan.aoi.geometry.area
     square_metres = plan.pixels * plan.job.resolution**2
