@@ -140,6 +140,11 @@ def make_crops(task: CropTask) -> Shard:
     return Shard({"image": images, "lonlat": lonlat}, columns, tuple(skipped), tuple(remarks))
 
 
+def label_names(crops: PreparedRows) -> pd.DataFrame:
+    """Class names of places as in the shipped prompt sets: landcover, landuse, crop, habitat, country, bioregion."""
+    return pd.DataFrame([Labels(*row).names for row in crops.frame[list(_LABELS)].itertuples(index=False)])
+
+
 def series_of(crops: PreparedRows) -> pd.DataFrame:
     """The points' own pixels as a table of series, with label columns named as in the shipped prompt sets.
 
@@ -150,7 +155,7 @@ def series_of(crops: PreparedRows) -> pd.DataFrame:
     centre = image.shape[-1] // 2
     reflectance = from_cube(image[..., centre, centre])
     lonlat = crops.read("lonlat", np.arange(len(crops)))
-    names = pd.DataFrame([Labels(*row).names for row in crops.frame[list(_LABELS)].itertuples(index=False)])
+    names = label_names(crops)
     described = pd.DataFrame(
         {
             "dataset": "sen4map",

@@ -26,7 +26,14 @@ from timesenmap.model.errors import ModelError
 from timesenmap.model.series import SeriesTable, Split, concatenate, read_series, spatial_cells, split_by_group
 from timesenmap.model.torchvision_cpu import ensure_torchvision
 from timesenmap.model.towers import embed_texts
-from timesenmap.model.training_config import MAY_DIFFER, SplitConfig, TrainingConfig, dump_config, resolve_config
+from timesenmap.model.training_config import (
+    MAY_DIFFER,
+    RunConfig,
+    SplitConfig,
+    TrainingConfig,
+    dump_config,
+    resolve_config,
+)
 from timesenmap.model.training_data import CaptionPairs, Floats, surface_series
 from timesenmap.model.training_scores import (
     accuracy,
@@ -176,12 +183,12 @@ def train(
     ModelError
         Bad data or configuration, a run folder already in use, the extra ``train`` not installed.
     """
-    fit = _import_fit()
+    fit = import_fit()
     if config.threads:
         torch.set_num_threads(config.threads)
     captions = load_captions() if captions is None else captions
     data = load_training_data(config.series, config.split, captions)
-    _prepare_folder(config, data, resume=resume)
+    prepare_folder(config, data.hashes, resume=resume)
 
     spec = config.encoder_config.text_tower
     reflectance, labelled = data.side(data.split.train)
@@ -195,7 +202,7 @@ def train(
         network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
         torch.nn.init.normal_(network.positions, std=config.position_std)
     held_out, held_out_labels = data.side(data.split.validation)
-    module = _module(
+    module = training_module(
         config,
         network,
         pairs,
@@ -209,7 +216,7 @@ def train(
 
     temperature = _calibrate(network, held_out, held_out_labels, captions=captions, vectors=vectors, config=config)
     report = evaluate(network, data, captions, vectors, temperature=temperature)
-    report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": _versions()}
+    report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": versions()}
     trained = TimeSenCLIP(_described(config, data, temperature))
     trained.load_state_dict(network.state_dict())
     sha256 = save_encoder(trained, config.out)
@@ -218,7 +225,8 @@ def train(
     return TrainingResult(out=config.out, sha256=sha256, epochs=epochs, report=report)
 
 
-def _import_fit() -> Callable[..., tuple[int, int]]:
+def import_fit() -> Callable[..., tuple[int, int]]:
+    """Lightning's part, or ModelError where the extra is not installed."""
     ensure_torchvision()  # torchmetrics, which Lightning imports, imports torchvision
     try:
         from timesenmap.model.training_fit import fit  # noqa: PLC0415 - Lightning is an extra
@@ -229,17 +237,18 @@ def _import_fit() -> Callable[..., tuple[int, int]]:
     return fit
 
 
-def _module(*args: Any, **options: Any) -> "TrainingModule":
+def training_module(*args: Any, **options: Any) -> "TrainingModule":
+    """Make a training module; its import, too, waits for Lightning."""
     from timesenmap.model.training_module import TrainingModule  # noqa: PLC0415 - Lightning is an extra
 
     return TrainingModule(*args, **options)
 
 
-def _prepare_folder(config: TrainingConfig, data: TrainingData, *, resume: bool) -> None:
-    """Make the run folder, or check that it is this run's."""
+def prepare_folder(config: RunConfig, hashes: Mapping[str, str], *, resume: bool) -> None:
+    """Make the run folder, or check that it is this run's; ``hashes`` are of its data."""
     folder = config.folder
     described = folder / "config.yaml"
-    hashes = folder / "data.json"
+    recorded = folder / "data.json"
     if described.exists():
         if not resume:
             raise ModelError(
@@ -247,18 +256,18 @@ def _prepare_folder(config: TrainingConfig, data: TrainingData, *, resume: bool)
             )
         earlier = resolve_config(described, {}).model_dump(exclude=set(MAY_DIFFER))
         now = config.model_dump(exclude=set(MAY_DIFFER))
-        differing = sorted(name for name in now if now[name] != earlier[name])
+        differing = sorted(name for name in now if now[name] != earlier.get(name))
         if differing:
             raise ModelError(
                 f"run folder '{folder}' was started with other values of {', '.join(differing)}: "
                 "resume with its config.yaml, or name another --run-folder"
             )
-        if json.loads(hashes.read_text("utf-8")) != data.hashes:
-            raise ModelError(f"run folder '{folder}' was started with other series files: restore them, or start anew")
+        if json.loads(recorded.read_text("utf-8")) != dict(hashes):
+            raise ModelError(f"run folder '{folder}' was started with other data: restore them, or start anew")
         return
     folder.mkdir(parents=True, exist_ok=True)
     described.write_text(dump_config(config), "utf-8")
-    hashes.write_text(json.dumps(data.hashes, indent=2) + "\n", "utf-8")
+    recorded.write_text(json.dumps(dict(hashes), indent=2) + "\n", "utf-8")
 
 
 def _calibrate(
@@ -332,7 +341,8 @@ def _source_scores(
     return scores
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what a run depends on."""
     found = {"python": platform.python_version()}
     for name in REPORTED_VERSIONS:
         try:
@@ -349,6 +359,6 @@ def _described(config: TrainingConfig, data: TrainingData, temperature: float) -
         update={
             "temperature": temperature,
             "training_data": f"captions of {data.counts['train']} series: {files}",
-            "created_by": f"timesenmap {_versions().get('timesenmap', '')} train-encoder, seed {config.seed}".strip(),
+            "created_by": f"timesenmap {versions().get('timesenmap', '')} train-encoder, seed {config.seed}".strip(),
         }
     )

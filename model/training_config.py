@@ -58,13 +58,13 @@ class NoiseConfig(_Model):
     value: float = Field(default=0.004, description="added to each value (reflectance): noise", ge=0)
 
 
-class TrainingConfig(_Model):
-    """A training run of ``train-encoder``; defaults are the paper's where it says, else this project's."""
+Pooling = Literal["mean", "random", "attention"]
 
-    targets: Literal["captions"] = Field(
-        default="captions", description="what a series is pulled towards: its label as a sentence"
-    )
-    series: tuple[Path, ...] = Field(description="parquet files of labelled series", min_length=1)
+
+class RunConfig(_Model):
+    """What every training run of ``train-encoder`` has; defaults are the paper's where it says, else this project's."""
+
+    targets: str = Field(description="what a series is pulled towards")
     out: Path = Field(description="the encoder to write (.safetensors)")
     run_folder: Path | None = Field(
         default=None, description="logs, checkpoints, resolved configuration; default: OUT without ending + .training"
@@ -95,15 +95,6 @@ class TrainingConfig(_Model):
     temperature: float = Field(default=0.07, description="of the loss", ge=0.01)
     learn_temperature: bool = Field(default=False, description="learn the loss's scale, kept at most 100")
     queue: int = Field(default=2048, description="earlier targets that serve as negatives", ge=0)
-    balance: float = Field(
-        default=0.5,
-        description="0: series are drawn as they come; 1: every caption of every source equally often",
-        ge=0,
-        le=1,
-    )
-    landcover_share: float = Field(
-        default=0.3, description="share of draws whose sentence names the land cover, not the crop", ge=0, le=1
-    )
     hiding: HidingConfig = HidingConfig()
     noise: NoiseConfig = NoiseConfig()
     split: SplitConfig = SplitConfig()
@@ -137,12 +128,74 @@ class TrainingConfig(_Model):
         return self.run_folder or self.out.with_suffix(".training")
 
 
-MAY_DIFFER: Final = frozenset({"out", "run_folder", "workers", "threads", "device", "series"})
-"""Fields a resumed run may change: where things lie and how fast it goes (the content of series is compared)."""
+class TrainingConfig(RunConfig):
+    """A run on labelled series, each pulled towards its label as a sentence."""
+
+    targets: Literal["captions"] = Field(
+        default="captions", description="what a series is pulled towards: its label as a sentence"
+    )
+    series: tuple[Path, ...] = Field(description="parquet files of labelled series", min_length=1)
+    balance: float = Field(
+        default=0.5,
+        description="0: series are drawn as they come; 1: every caption of every source equally often",
+        ge=0,
+        le=1,
+    )
+    landcover_share: float = Field(
+        default=0.3, description="share of draws whose sentence names the land cover, not the crop", ge=0, le=1
+    )
 
 
-def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> TrainingConfig:
+class PhotoTrainingConfig(RunConfig):
+    """A run of the paper: each place's year pulled towards the frozen embeddings of its ground photos."""
+
+    targets: Literal["photos"] = Field(description="what a series is pulled towards: photos of the place")
+    crops: tuple[Path, ...] = Field(description="folders of prepare-training crops", min_length=1)
+    photos: tuple[Path, ...] = Field(description="folders of prepare-training photos", min_length=1)
+    pooling: Pooling = Field(
+        default="mean",
+        description="target of a place: mean of its photos (paper), one drawn at random each time, or a mean with "
+        "weights that are learnt",
+    )
+    validation: tuple[Path, ...] = Field(
+        default=(), description="folders of crops for early stopping and temperature; default: cells of the crops"
+    )
+    validation_prompts: str | None = Field(
+        default="land-cover", description="prompt set whose classes are told in validation; none: no validation"
+    )
+    validation_labels: str = Field(
+        default="landcover",
+        description="what of a place names its class: landcover, landuse, crop, habitat, country or bioregion",
+    )
+    validation_rows: int = Field(default=5000, description="places validated on at most, drawn once", gt=0)
+    size: Size = Field(default="paper", description="size of the encoder")
+    noise: NoiseConfig = Field(
+        default=NoiseConfig(brightness=0, colour=0, month=0, value=0), description="none in the paper"
+    )
+
+    @model_validator(mode="after")
+    def _fits_photos(self) -> Self:
+        hiding = self.hiding
+        if hiding.months or hiding.bands or hiding.borrowed or hiding.filled:
+            raise ValueError(
+                "hiding.months, bands, borrowed and filled are for captions; photos have temporal and spectral"
+            )
+        return self
+
+
+CONFIGS: Final[dict[str, type[RunConfig]]] = {"captions": TrainingConfig, "photos": PhotoTrainingConfig}
+"""Configuration of each kind of target."""
+
+MAY_DIFFER: Final = frozenset(
+    {"out", "run_folder", "workers", "threads", "device", "series", "crops", "photos", "validation"}
+)
+"""Fields a resumed run may change: where things lie and how fast it goes (the content of the data is compared)."""
+
+
+def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
     """Configuration from a YAML file and flags; flags win, absent (None) flags say nothing.
+
+    ``targets`` (default captions) decides which fields there are.
 
     Relative paths in the file are relative to the working directory, as flags are.
 
@@ -165,8 +218,11 @@ def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> TrainingConfi
             raise ModelError(f"{source} holds no fields: write 'field: value' lines")
         values.update(loaded)
     values.update({name: value for name, value in flags.items() if value is not None})
+    targets = str(values.get("targets", "captions"))
+    if targets not in CONFIGS:
+        raise ModelError(f"{source}: targets '{targets}' are unknown: choose one of {', '.join(CONFIGS)}")
     try:
-        return TrainingConfig.model_validate(values)
+        return CONFIGS[targets].model_validate(values)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg'].removeprefix('Value error, ')}"
@@ -175,6 +231,6 @@ def resolve_config(file: Path | None, flags: Mapping[str, Any]) -> TrainingConfi
         raise ModelError(f"{source}: {faults}") from None
 
 
-def dump_config(config: TrainingConfig) -> str:
+def dump_config(config: RunConfig) -> str:
     """YAML that :func:`resolve_config` reads back to the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

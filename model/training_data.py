@@ -35,12 +35,12 @@ class PairBatch(NamedTuple):
     """
 
     reflectance: Tensor  # (B, 12, bands[, patch, patch]) float32, NaN = missing
-    targets: Tensor  # (B, d) float32, unit length
+    targets: Tensor  # (B, d) float32, unit length; (B, photos, d) where they are pooled in training, 0 = no photo
     group: Tensor  # (B,) int64
 
 
 class Pairs(Protocol):
-    """A source of training pairs: captions here; ground photos have the same shape."""
+    """A source of training pairs: captions here, ground photos in ``photo_pairs``."""
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:

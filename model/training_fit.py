@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from timesenmap.model.training_config import TrainingConfig
+from timesenmap.model.training_config import RunConfig
 from timesenmap.model.training_module import MONITORED, TrainingModule
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class EpochLines(Callback):
         log.info("epoch %d/%d: %s", pl_module.current_epoch + 1, trainer.max_epochs, scores)
 
 
-def fit(module: TrainingModule, config: TrainingConfig, *, resume: bool, progress: bool) -> tuple[int, int]:
+def fit(module: TrainingModule, config: RunConfig, *, resume: bool, progress: bool) -> tuple[int, int]:
     """Train ``module`` and leave the best epoch's weights in it (the last's without validation series).
 
     Checkpoints are written after every epoch; a killed run resumes from the last whole epoch to the same

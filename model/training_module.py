@@ -13,7 +13,8 @@ from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import Labelled
 from timesenmap.model.losses import Scale, TargetQueue, info_nce
 from timesenmap.model.masking import draw_masking
-from timesenmap.model.training_config import TrainingConfig
+from timesenmap.model.pooling import AttentionPooling
+from timesenmap.model.training_config import RunConfig
 from timesenmap.model.training_data import EpochBatches, Floats, Ints, PairBatch, Pairs
 from timesenmap.model.training_scores import accuracy, mean_class_accuracy, question
 
@@ -61,13 +62,15 @@ class TrainingModule(LightningModule):
     held_out, labelled, vectors, finest
         Validation series (n, 12, bands), their captions, the unit vectors (captions, d) of all captions and
         the numbers of those asked together.
+    pooling
+        What makes one target of several photos, trained along; only for pairs whose targets are (B, photos, d).
     """
 
     spared: Tensor | None
 
     def __init__(
         self,
-        config: TrainingConfig,
+        config: RunConfig,
         encoder: TimeSenCLIP,
         pairs: Pairs,
         *,
@@ -75,6 +78,7 @@ class TrainingModule(LightningModule):
         labelled: Labelled,
         vectors: Floats,
         finest: Ints,
+        pooling: AttentionPooling | None = None,
     ) -> None:
         super().__init__()
         self.run = config
@@ -86,6 +90,7 @@ class TrainingModule(LightningModule):
         self.labelled = labelled
         self.vectors = vectors
         self.finest = finest
+        self.pooling = pooling
         self.samples = config.samples or len(pairs.weights)
         spared = pairs.spared
         self.register_buffer("spared", None if spared is None else torch.from_numpy(spared), persistent=False)
@@ -122,8 +127,9 @@ class TrainingModule(LightningModule):
         anchors = self.encoder(batch.reflectance, masking=masking)
         held, _ = self.queue.held()
         excluded = self.excluded(batch.group)
-        loss = info_nce(anchors, batch.targets, self.scale(), queue=held, excluded=excluded)
-        self.queue.push(batch.targets, batch.group)
+        targets = batch.targets if self.pooling is None else self.pooling(batch.targets)
+        loss = info_nce(anchors, targets, self.scale(), queue=held, excluded=excluded)
+        self.queue.push(targets, batch.group)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(anchors))
         return loss
 

@@ -124,7 +124,7 @@ def test_flags_win_over_the_file_and_what_is_written_reads_back(tmp_path):
     [
         ({"epoch": 3}, "epoch: Extra inputs"),
         ({"hiding": {"moths": 0.5}}, "hiding.moths: Extra inputs"),
-        ({"targets": "capions"}, "targets: Input should be 'captions'"),
+        ({"targets": "capions"}, "targets 'capions' are unknown: choose one of captions, photos"),
         ({"out": "x.pt"}, "must end in .safetensors"),
         ({"series": []}, "series"),
         ({"batch": "many"}, "batch"),
@@ -470,7 +470,7 @@ def test_a_run_folder_is_not_taken_over(files, train):
     with pytest.raises(ModelError, match="other values of learning_rate"):
         train(config.model_copy(update={"learning_rate": 0.5}), resume=True)
     make_series(seed=5).to_parquet(files / "series.parquet")
-    with pytest.raises(ModelError, match="other series files"):
+    with pytest.raises(ModelError, match="other data"):
         train(config, resume=True)
 
 

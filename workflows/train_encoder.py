@@ -3,19 +3,25 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from timesenmap.model.errors import ModelError
+
+if TYPE_CHECKING:
+    from timesenmap.model.training import TrainingResult
+    from timesenmap.model.training_config import RunConfig
 
 PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.option("--config", "file", type=PATH, help="YAML of the fields of the run; flags win.")
-@click.option("--targets", type=click.Choice(["captions"]), help="What a series is pulled towards.")
+@click.option("--targets", type=click.Choice(["captions", "photos"]), help="What a series is pulled towards.")
 @click.option("--series", type=PATH, multiple=True, help="Parquet of labelled series (repeatable).")
+@click.option("--crops", type=PATH, multiple=True, help="Folder of prepare-training crops, for photos (repeatable).")
+@click.option("--photos", type=PATH, multiple=True, help="Folder of prepare-training photos (repeatable).")
 @click.option("--out", type=PATH, help="Encoder to write (.safetensors).")
 @click.option("--run-folder", type=PATH, help="Logs and checkpoints [default: beside OUT].")
 @click.option("--size", type=click.Choice(["small", "paper"]), help="Size of the encoder.")
@@ -38,20 +44,29 @@ def main(file: Path | None, resume: bool, show_config: bool, **flags: Any) -> No
     terminal = sys.stderr.isatty()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # advice and advertisements
-    flags["series"] = flags["series"] or None
+    flags |= {name: flags[name] or None for name in ("series", "crops", "photos")}
     try:
         config = resolve_config(file, flags)
         if show_config:
             click.echo(dump_config(config), nl=False)
             return
-        from timesenmap.model.training import train  # noqa: PLC0415 - torch is slow to load
-
-        result = train(config, resume=resume, progress=terminal)
+        result = _train(config, resume=resume, progress=terminal)
     except ModelError as error:
         click.echo(f"train-encoder: {error}", err=True)
         raise SystemExit(2) from None
     click.echo(summary(result.report))
     click.echo(f"wrote {result.out} (epoch {result.epochs[1]} of {result.epochs[0]}, sha256 {result.sha256[:12]})")
+
+
+def _train(config: "RunConfig", *, resume: bool, progress: bool) -> "TrainingResult":
+    from timesenmap.model.training import train  # noqa: PLC0415 - torch is slow to load
+    from timesenmap.model.training_config import PhotoTrainingConfig, TrainingConfig  # noqa: PLC0415
+    from timesenmap.model.training_photos import train_photos  # noqa: PLC0415
+
+    if isinstance(config, PhotoTrainingConfig):
+        return train_photos(config, resume=resume, progress=progress)
+    assert isinstance(config, TrainingConfig)
+    return train(config, resume=resume, progress=progress)
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -64,6 +79,12 @@ def summary(report: dict[str, Any]) -> str:
                 f"held-out cells, {title}: accuracy {scores['accuracy']:.3f}, macro F1 {scores['macro_f1']:.3f} "
                 f"({scores['rows']} series, {scores['options']} options)"
             )
+    scores = report.get("validation")
+    if scores:
+        lines.append(
+            f"held-out places: accuracy {scores['accuracy']:.3f}, mean class accuracy "
+            f"{scores['mean_class_accuracy']:.3f} ({scores['rows']} places, {scores['options']} classes)"
+        )
     lines.append(f"temperature {report['temperature']:.4f}")
     return "\n".join(lines)
 
