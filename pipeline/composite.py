@@ -5,7 +5,7 @@ element-wise minimum and maximum, which runs over whole rows of pixels in SIMD r
 a short axis and ``np.nanmedian`` call a routine for every pixel.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -26,10 +26,12 @@ def composite(
     add: NDArray[np.float64],
     *,
     set_aside: Collection[int] = SCL_SET_ASIDE,
+    passes: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """Take the median of the clear observations of each pixel.
 
-    An observation is clear where its scene class is not set aside and all its bands have data (DN > 0).
+    A scene shows a pixel clearly where its scene class is not set aside and all its bands have data (DN > 0). Scenes
+    of one pass of a satellite are one observation: of those that show a pixel clearly the first is taken.
 
     Parameters
     ----------
@@ -41,6 +43,8 @@ def composite(
         (time, band): reflectance * 10000 = dn * multiply + add.
     set_aside
         Scene classes that are not clear.
+    passes
+        (time,) a number for each scene, the same for scenes of one pass; by default each is a pass of its own.
 
     Returns
     -------
@@ -63,12 +67,15 @@ def composite(
     clear = np.zeros(height * width, np.uint8)
     if times == 0:
         return reflectance.reshape(bands, height, width), clear.reshape(height, width)
+    together = _together(range(times) if passes is None else passes, times)
     looks_clear = np.ones(256, bool)
     looks_clear[list(set_aside)] = False
     dn, scl = dn.reshape(times, bands, -1), scl.reshape(times, -1)
     for first in range(0, height * width, _STRIP):
         strip = slice(first, first + _STRIP)
         masked = ~(looks_clear[scl[:, strip]] & (dn[:, :, strip].min(axis=1) > 0))  # (time, strip)
+        for scenes in together:
+            _first_alone(masked, scenes)
         count = times - masked.sum(axis=0)  # (strip,)
         clear[strip] = np.minimum(count, 255)
         if not count.any():
@@ -81,6 +88,26 @@ def composite(
             median = _masked_median(dn[:, band, strip], masked, middle, multiply[:, band], add[:, band])
             reflectance[band, strip] = np.clip(median, 1, 65535) * seen
     return reflectance.reshape(bands, height, width), clear.reshape(height, width)
+
+
+def _together(passes: Sequence[int], times: int) -> list[list[int]]:
+    """Positions of the scenes of each pass that has more than one."""
+    if len(passes) != times:
+        msg = f"{len(passes)} numbers of passes for {times} scenes"
+        raise ValueError(msg)
+    members: dict[int, list[int]] = {}
+    for position, number in enumerate(passes):
+        members.setdefault(number, []).append(position)
+    return [positions for positions in members.values() if len(positions) > 1]
+
+
+def _first_alone(masked: NDArray[np.bool_], scenes: Sequence[int]) -> None:
+    """Mask, in (time, n), every scene of a pass where one before it is not masked."""
+    seen = ~masked[scenes[0]]
+    for scene in scenes[1:]:
+        clear = ~masked[scene]
+        masked[scene] |= seen
+        seen |= clear
 
 
 def _masked_median(

@@ -14,6 +14,7 @@ from timesenmap.catalogs.scenes import Scene
 from timesenmap.pipeline.composite import SCL_SET_ASIDE, composite
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.load import Library, lazy_stacks
+from timesenmap.pipeline.passes import passes_of, precedence
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
 
@@ -75,11 +76,21 @@ def composite_tile(
     geobox = tile.geobox(grid)
     reflectance = np.zeros((12, len(BANDS), *tile.shape), np.uint16)
     clear = np.zeros((12, *tile.shape), np.uint8)
+    # From all scenes, so that it does not depend on the tile which of them are of one pass.
+    passes = {id(scene): number for scene, number in zip(scenes, passes_of(scenes), strict=True)}
     months = scenes_by_month(scenes_near(scenes, geobox), period)
     seen = [month for month in range(12) if months[month]]
     if seen:
         blocks = [
-            month_composite(months[month], geobox, set_aside=set_aside, chunk=chunk, reader=reader, gdal=gdal)
+            month_composite(
+                months[month],
+                geobox,
+                passes=[passes[id(scene)] for scene in months[month]],
+                set_aside=set_aside,
+                chunk=chunk,
+                reader=reader,
+                gdal=gdal,
+            )
             for month in seen
         ]
         targets: Any = [_Month(reflectance[month], clear[month]) for month in seen]  # anything with __setitem__
@@ -91,12 +102,21 @@ def month_composite(
     scenes: Sequence[Scene],
     geobox: GeoBox,
     *,
+    passes: Sequence[int] | None = None,
     set_aside: Collection[int] = SCL_SET_ASIDE,
     chunk: int | None = None,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
 ) -> da.Array:
     """Composite the scenes of one month, lazily.
+
+    Parameters
+    ----------
+    scenes, geobox, set_aside, chunk, reader, gdal
+        See `composite_tile`.
+    passes
+        For each scene the number of its pass; by default as `passes_of` finds them among these scenes. Where scenes of
+        one pass show a pixel clearly, the one with the newest processing baseline is taken, of equals the first by id.
 
     Returns
     -------
@@ -105,6 +125,9 @@ def month_composite(
         count in one array because a Dask block is one array, and four axes because Dask copies blocks that lose one.
         Chunks of `chunk` pixels in space; reading and compositing of a chunk are fused into one task.
     """
+    numbers = passes_of(scenes) if passes is None else passes
+    ranked = sorted(zip(scenes, numbers, strict=True), key=lambda pair: precedence(pair[0]))
+    scenes, numbers = [scene for scene, _ in ranked], [number for _, number in ranked]
     side = chunk or _block_side(len(scenes), geobox)
     dn, scl = lazy_stacks(scenes, geobox, chunk=side, reader=reader, gdal=gdal)
     multiply, add = harmonisation(scenes)
@@ -115,6 +138,7 @@ def month_composite(
         multiply=multiply,
         add=add,
         set_aside=tuple(sorted(set_aside)),
+        passes=tuple(numbers),
         chunks=((1,), (len(BANDS) + 1,), *dn.chunks[2:]),
         dtype=np.uint16,
         meta=np.empty((0, 0, 0, 0), np.uint16),
@@ -174,8 +198,9 @@ def _composite_block(
     multiply: NDArray[np.float64],
     add: NDArray[np.float64],
     set_aside: tuple[int, ...],
+    passes: tuple[int, ...],
 ) -> NDArray[np.uint16]:
-    reflectance, clear = composite(dn, scl[:, 0], multiply, add, set_aside=set_aside)
+    reflectance, clear = composite(dn, scl[:, 0], multiply, add, set_aside=set_aside, passes=passes)
     return np.concatenate([reflectance, clear[None].astype(np.uint16)])[None]
 
 

@@ -26,7 +26,7 @@ from timesenmap.workflows.job import Job
 READ_MB_PER_SECOND = 40.0
 
 # Raised whenever the same scenes would give another cube.
-_CUBE_FORMAT = 1
+_CUBE_FORMAT = 2
 
 
 @dataclass(frozen=True)
