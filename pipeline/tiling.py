@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
@@ -15,6 +16,13 @@ log = logging.getLogger(__name__)
 
 # A broken tile must not stop the night; a broken service must not be asked ten thousand times.
 _FAILURES_IN_A_ROW = 5
+
+
+class Advance(Protocol):
+    """Told how many pixels are done; `before` says that they were done by an earlier run, in no time."""
+
+    def __call__(self, amount: int, *, before: bool = False) -> None:
+        """Take note of it."""
 
 
 class TilesFailedError(RuntimeError):
@@ -46,7 +54,7 @@ def run_stages(
     tiles: Sequence[Tile],
     tile_size: int,
     work: Callable[[Tile, frozenset[str]], Mapping[str, TileResult]],
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> None:
     """Do the tiles of some stages that are not done yet.
 
@@ -57,7 +65,7 @@ def run_stages(
     tiles : all tiles
     tile_size : pixels on a side; an unfinished stage that was begun with another size starts anew
     work : computes one tile for the named stages, writes it whole, and returns checksum and counts for each
-    advance : called with the number of pixels of each tile that is done
+    advance : called with the number of pixels of each tile that is done, by this run or before it
 
     Raises
     ------
@@ -75,7 +83,7 @@ def run_stages(
             if error:
                 failures.append(f"{tile.key}: {error}")
                 continue
-        advance(tile.pixels)
+        advance(tile.pixels, before=not wanted)
     if failures:
         msg = (
             f"{stages[0].name}: {len(failures)} of {len(tiles)} tiles failed, first {failures[0]}; "

@@ -22,7 +22,7 @@ class Bench:
         self.store = folder / "store"
         self.made = 0
         self.worked: list[str] = []
-        self.advanced = 0
+        self.advanced = self.before = 0
 
     def stage(self, signature: str = "s1", name: str = "cube") -> Stage:
         def create() -> None:
@@ -33,7 +33,7 @@ class Bench:
 
     def run(self, signature: str = "s1", size: int = 32, fails: Callable[[Tile], bool] = lambda tile: False) -> None:
         self.worked = []
-        self.advanced = 0
+        self.advanced = self.before = 0
 
         def work(tile: Tile, wanted: frozenset[str]) -> dict[str, TileResult]:
             self.worked.append(tile.key)
@@ -42,8 +42,9 @@ class Bench:
             (self.store / tile.key).write_text(signature)
             return {name: TileResult(tile.key, {"pixels": [tile.pixels]}) for name in wanted}
 
-        def advance(pixels: int) -> None:
+        def advance(pixels: int, *, before: bool = False) -> None:
             self.advanced += pixels
+            self.before += pixels if before else 0
 
         run_stages(
             self.ledger, [self.stage(signature)], tiles=tiles(GRID, size), tile_size=size, work=work, advance=advance
@@ -62,7 +63,7 @@ def test_every_tile_once_and_nothing_the_second_time(bench: Bench) -> None:
     assert bench.ledger.totals("cube") == {"pixels": [96 * 64]}
     bench.run()
     assert bench.worked == []
-    assert bench.advanced == 96 * 64
+    assert bench.advanced == bench.before == 96 * 64
     assert bench.made == 1
 
 
@@ -124,7 +125,7 @@ def test_bad_input_found_late_is_still_bad_input(bench: Bench) -> None:
             tiles=tiles(GRID, 32),
             tile_size=32,
             work=work,
-            advance=lambda pixels: None,
+            advance=lambda pixels, before=False: None,
         )
 
 
@@ -148,7 +149,7 @@ def test_stages_sharing_a_pass_do_only_what_each_lacks(tmp_path: Path) -> None:
             tiles=tiles(GRID, 64),
             tile_size=64,
             work=work,
-            advance=lambda pixels: None,
+            advance=lambda pixels, before=False: None,
         )
 
     run("first")

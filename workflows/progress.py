@@ -3,12 +3,14 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from timesenmap.pipeline.tiling import Advance
 
 log = logging.getLogger("timesenmap")
 
@@ -45,7 +47,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Advance]:
         """Show one stage; yields ``advance(n)``, to be called with each amount that is done."""
         started = time.monotonic()
         try:
@@ -55,43 +57,65 @@ class Stages:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 3)
 
     @contextmanager
-    def _bar(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def _bar(self, name: str, total: int, unit: str) -> Iterator[Advance]:
         columns = (
             TextColumn("{task.description:<14}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
         )
-        started = time.monotonic()
+        pace = _Pace(total, unit)
         with Progress(*columns, console=console()) as progress:
-            task = progress.add_task(name, total=total, rate="")
+            task = progress.add_task(name, total=total, pace="")
 
-            def advance(amount: int) -> None:
-                progress.advance(task, amount)
-                done = progress.tasks[0].completed
-                progress.update(task, rate=f"{_si(done / max(time.monotonic() - started, 1e-9))}{unit}/s")
+            def advance(amount: int, *, before: bool = False) -> None:
+                pace.add(amount, before=before)
+                progress.update(task, advance=amount, pace=str(pace))
 
             yield advance
 
     @contextmanager
-    def _lines(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def _lines(self, name: str, total: int, unit: str) -> Iterator[Advance]:
         started = said = time.monotonic()
-        done = tenth = 0
+        pace = _Pace(total, unit)
+        tenth = 0
 
-        def advance(amount: int) -> None:
-            nonlocal done, said, tenth
-            done += amount
+        def advance(amount: int, *, before: bool = False) -> None:
+            nonlocal said, tenth
+            pace.add(amount, before=before)
             now = time.monotonic()
-            due = _SHORT_SECONDS if 10 * done // total > tenth else _QUIET_SECONDS
-            if done < total and now - said >= due:
-                rate = done / max(now - started, 1e-9)
-                left = (total - done) / rate
-                log.info("%s: %d %% (%s%s/s, %.0f s left)", name, 100 * done // total, _si(rate), unit, left)
-                said, tenth = now, 10 * done // total
+            due = _SHORT_SECONDS if 10 * pace.done // total > tenth else _QUIET_SECONDS
+            if pace.done < total and now - said >= due:
+                log.info("%s: %d %% (%s)", name, 100 * pace.done // total, str(pace))
+                said, tenth = now, 10 * pace.done // total
 
         yield advance
-        log.info("%s: done, %s%s in %.1f s", name, _si(done), unit, time.monotonic() - started)
+        log.info("%s: done, %s%s in %.1f s", name, _si(pace.done), unit, time.monotonic() - started)
+
+
+class _Pace:
+    """How fast a stage goes and how long it still takes; what an earlier run did is done, but took no time."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.total, self.unit = total, unit
+        self.done = self._mine = 0
+        self._started = time.monotonic()
+
+    def add(self, amount: int, *, before: bool) -> None:
+        self.done += amount
+        self._mine += 0 if before else amount
+
+    def __str__(self) -> str:
+        if not self._mine:
+            return ""
+        rate = self._mine / max(time.monotonic() - self._started, 1e-9)
+        return f"{_si(rate)}{self.unit}/s, {_duration((self.total - self.done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _si(value: float) -> str:
