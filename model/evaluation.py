@@ -129,13 +129,14 @@ def labelled_series(table: SeriesTable, prompt_set: PromptSet, *, labels: str) -
             f"column '{labels}': its {known.sum()} rows of prompt set '{prompt_set.name}' hold no observation"
         )
     rows = known & observed
-    groups, resampled = _groups(table.frame[rows])
+    groups, resampled = resampling_groups(table.frame[rows])
     return LabelledSeries(
         reflectance[rows], matched.index[rows], groups, resampled, matched.others, int((known & ~observed).sum())
     )
 
 
-def _groups(frame: pd.DataFrame) -> tuple[NDArray[np.int64], str]:
+def resampling_groups(frame: pd.DataFrame) -> tuple[NDArray[np.int64], str]:
+    """What the bootstrap draws, int64 (n,), and what that is in words: spatial cells, or rows where cells are few."""
     _, cells = np.unique(spatial_cells(frame), return_inverse=True)
     count = int(cells.max()) + 1
     if count >= FEWEST_CELLS:

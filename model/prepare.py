@@ -141,15 +141,19 @@ def make_crops(task: CropTask) -> Shard:
 
 
 def label_names(crops: PreparedRows) -> pd.DataFrame:
-    """Class names of places as in the shipped prompt sets: landcover, landuse, crop, habitat, country, bioregion."""
-    return pd.DataFrame([Labels(*row).names for row in crops.frame[list(_LABELS)].itertuples(index=False)])
+    """Class names of places as in the shipped prompt sets: landcover, landuse, crop, habitat, country, bioregion.
+
+    Beside them the LUCAS codes lc1 and lu1, which prompt sets may have as aliases; "" where nothing is known.
+    """
+    names = pd.DataFrame([Labels(*row).names for row in crops.frame[list(_LABELS)].itertuples(index=False)])
+    return names.assign(lc1=crops.frame["lc1"], lu1=crops.frame["lu1"])
 
 
 def series_of(crops: PreparedRows) -> pd.DataFrame:
     """The points' own pixels as a table of series, with label columns named as in the shipped prompt sets.
 
     Columns as :func:`~timesenmap.model.series.read_series` wants them, and landcover, landuse, crop, habitat,
-    country, bioregion (empty where unknown), lc1, lu1 and year.
+    country, bioregion, lc1, lu1 (empty where unknown) and year.
     """
     image = crops.read("image", np.arange(len(crops)))
     centre = image.shape[-1] // 2
@@ -165,8 +169,6 @@ def series_of(crops: PreparedRows) -> pd.DataFrame:
             "year": YEAR,
             "level": "L2A",
             "label": names["landcover"],
-            "lc1": crops.frame["lc1"],
-            "lu1": crops.frame["lu1"],
         }
     )
     values = pd.DataFrame(reflectance.reshape(len(crops), -1), columns=list(SERIES_COLUMNS))

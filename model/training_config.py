@@ -161,7 +161,8 @@ class PhotoTrainingConfig(RunConfig):
         default=(), description="folders of crops for early stopping and temperature; default: cells of the crops"
     )
     validation_prompts: str | None = Field(
-        default="land-cover", description="prompt set whose classes are told in validation; none: no validation"
+        default="land-cover",
+        description="prompt set whose classes are told in validation; null: none, the last epoch's weights stay",
     )
     validation_labels: str = Field(
         default="landcover",

@@ -70,6 +70,7 @@ def fit(module: TrainingModule, config: RunConfig, *, resume: bool, progress: bo
     with warnings.catch_warnings():
         # Batches are made by the trainer's own process on purpose (workers: 0): they are cheap NumPy.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")  # Lightning's own business
         # A resumed run finds its own checkpoints there; another run's folder was refused before.
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         trainer.fit(module, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)

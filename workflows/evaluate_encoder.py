@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from timesenmap.model.errors import ModelError
-from timesenmap.model.evaluation import LabelledSeries, ZeroShotReport, labelled_series, zero_shot_report
+from timesenmap.model.evaluation import LabelledSeries, ZeroShotReport, zero_shot_report
 from timesenmap.model.evaluation_pages import (
     class_rows,
     markdown,
@@ -22,11 +22,12 @@ from timesenmap.model.evaluation_pages import (
     save_confusion_picture,
     summary_rows,
 )
+from timesenmap.model.place_evaluation import labelled_places
 from timesenmap.model.prompt_files import write_prompt_file
 from timesenmap.model.prompts import Family, PromptSet, ambiguous_classes, class_embeddings, load_prompt_set
-from timesenmap.model.series import read_series
 from timesenmap.model.zero_shot import FRAMES, Composites, composited, cosines, fit_hub_means, hub_means_of
 from timesenmap.workflows.commands import with_exit_codes
+from timesenmap.workflows.evaluate_places import ablation, retrieval, scenicness
 from timesenmap.workflows.progress import Stages, set_up_logging
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def evaluate_zero_shot(
 
     Parameters
     ----------
-    data : parquet of series
+    data : parquet of series, or folder of prepared crops (for encoders of patches, too)
     prompt_set, encoder : what to evaluate
     labels : column of class names
     families, composites : the variants
@@ -69,7 +70,7 @@ def evaluate_zero_shot(
     means = hub_means_of(prompt_set, encoder) if hub_means and hub_fit is None else None
     if hub_fit is not None and ("descriptive" not in families or "monthly" not in composites):
         raise ModelError("hub means are fitted on descriptive prompts and monthly composites; ask for both")
-    series = labelled_series(read_series(data), prompt_set, labels=labels)
+    series = labelled_places(data, prompt_set, encoder, labels=labels)
     vectors = {family: class_embeddings(prompt_set, encoder, family=family) for family in families}
     for pair in ambiguous_classes(prompt_set, vectors[families[0]]):
         log.warning("prompt set '%s': %s", prompt_set.name, pair)
@@ -159,7 +160,9 @@ def main() -> None:
 
 
 @main.command("zero-shot", context_settings=_CONTEXT)
-@click.option("--data", required=True, help="parquet of series: B02_m01 .. B12_m12 and a column of class names")
+@click.option(
+    "--data", required=True, help="parquet of series (B02_m01 .. and a column of class names) or prepared crops"
+)
 @click.option("--prompts", required=True, help="shipped prompt set or YAML path")
 @click.option("--labels", required=True, help="column whose values are class names of the prompt set")
 @click.option("--encoder", "encoder_name", default="starter", show_default=True, help="shipped name or .safetensors")
@@ -238,3 +241,7 @@ def zero_shot(
         click.echo(report_json(reports))
     else:
         _show(reports)
+
+
+for _command in (retrieval, scenicness, ablation):
+    main.add_command(_command)
