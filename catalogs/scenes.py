@@ -14,6 +14,7 @@ from timesenmap.catalogs.errors import CatalogError
 from timesenmap.catalogs.footprints import footprint
 from timesenmap.catalogs.profiles import Profile
 from timesenmap.catalogs.radiometry import Scaling, asset_scaling, refuse_level_1c
+from timesenmap.catalogs.signing import Signing, unsigned
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,14 @@ class Scene:
         Our band name, or "SCL" -> key of the item's asset.
     scaling
         Our band name -> how its digital numbers become reflectance.
+    signing
+        Who signs the addresses when they are read (`Profile.signing`); those kept here are not signed.
     """
 
     item: pystac.Item
     assets: Mapping[str, str]
     scaling: Mapping[str, Scaling]
+    signing: Signing = "none"
 
     @property
     def id(self) -> str:
@@ -61,6 +65,11 @@ class Scene:
     def href(self, band: str) -> str:
         """Absolute address of the asset of a band (one of `BANDS`) or of "SCL"."""
         return self.item.assets[self.assets[band]].href
+
+    def shape(self, band: str) -> tuple[int, int] | None:
+        """Pixels (y, x) that the item states for the asset of a band or of "SCL" (`proj:shape`), or None."""
+        stated = self.item.assets[self.assets[band]].extra_fields.get("proj:shape")
+        return (int(stated[0]), int(stated[1])) if isinstance(stated, list | tuple) and len(stated) == 2 else None
 
 
 def scene_from_item(item: pystac.Item, profile: Profile) -> Scene:
@@ -95,7 +104,11 @@ def scene_from_item(item: pystac.Item, profile: Profile) -> Scene:
             f"item {item.id} declares different scale/offset for its bands ({said}): ESA's are the same for all; "
             "leave the item out (--skip-bad-items)"
         )
-    return Scene(_detached(item, assets.values()), assets, scaling)
+    scene = Scene(_detached(item, assets.values()), assets, scaling, profile.signing)
+    if scene.signing != "none":
+        for asset in scene.item.assets.values():
+            asset.href = unsigned(asset.href)  # a token from an earlier day would only be in the way
+    return scene
 
 
 def sensing_time(item_id: str, properties: Mapping[str, Any]) -> dt.datetime:

@@ -3,8 +3,9 @@
 import datetime as dt
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pystac
@@ -18,6 +19,7 @@ from timesenmap.catalogs.duplicates import reduce_duplicates
 from timesenmap.catalogs.errors import CatalogError
 from timesenmap.catalogs.footprints import footprint, wrap
 from timesenmap.catalogs.profiles import Profile, load_profile, profile_names
+from timesenmap.catalogs.saved import read_items, write_items
 from timesenmap.catalogs.scenes import Scene, scene_from_item, sensing_time
 from timesenmap.catalogs.static import RawItem, self_href, walk_catalog
 from timesenmap.catalogs.transport import BackOff, PatientIO, error_of, one_line
@@ -55,9 +57,14 @@ class SceneSearch:
     scenes: tuple[Scene, ...]
     refused: tuple[Refused, ...]
 
+    def save(self, path: Path) -> Path:
+        """Save scenes, catalogue and refusals, for `find_scenes` to find the same again (`items`)."""
+        refused = [(one.id, one.reason) for one in self.refused]
+        return write_items(path, self.scenes, profile=self.profile, refused=refused)
+
 
 def find_scenes(
-    catalog: str,
+    catalog: str | None,
     *,
     area: BaseGeometry,
     start: dt.date,
@@ -65,9 +72,12 @@ def find_scenes(
     collection: str | None = None,
     max_cloud_cover: float | None = None,
     skip_bad_items: bool = False,
+    items: Path | None = None,
     back_off: BackOff | None = None,
 ) -> SceneSearch:
     """Find the scenes of an area and a period: one paged search of an API, or one walk of a static catalogue.
+
+    With `items`, the items of an earlier search are taken from that file, and no service is asked.
 
     Whatever the catalogue answers is checked here again: sensing time in start <= t < end (UTC), footprint that
     really meets the area, cloud cover.
@@ -75,7 +85,8 @@ def find_scenes(
     Parameters
     ----------
     catalog
-        Name of a profile, path of a static catalogue or of its folder, or URL of a STAC API.
+        Name of a profile, path of a static catalogue or of its folder, or URL of a STAC API. None with `items`: the
+        catalogue that the file records, or that its items' own addresses tell.
     area
         Polygon or multipolygon, longitude and latitude (EPSG:4326); split at the antimeridian, or past 180.
     start, end
@@ -86,6 +97,8 @@ def find_scenes(
         Percent of a scene, at most; None: all scenes.
     skip_bad_items
         Leave out items that cannot be used, and say so in `SceneSearch.refused`, instead of stopping.
+    items
+        File saved by `SceneSearch.save`, or any stac-geoparquet file or item collection.
     back_off
         How patiently a service is asked again.
 
@@ -102,26 +115,26 @@ def find_scenes(
     ServiceError
         The service does not answer, or says that it cannot now.
     """
-    if area.is_empty or not area.area:
-        raise CatalogError("the area to search is empty; give a polygon")
-    if start >= end:
-        raise CatalogError(f"the period from {start} to {end} is empty; give an end after the start")
-    if max_cloud_cover is not None and not 0 <= max_cloud_cover <= 100:
-        raise CatalogError(f"cloud cover {max_cloud_cover:g} is no percentage; give 0 to 100")
-    profile = load_profile(catalog, collection=collection)
-    stac_io = PatientIO(back_off or BackOff())
+    _check(area, start, end, max_cloud_cover)
     place = wrap(area)
     shapely.prepare(place)
     period = _day(start), _day(end)
-    if profile.kind == "api":
-        raw = _search_api(profile, stac_io, place, period, max_cloud_cover)
-    else:
-        raw = walk_catalog(str(profile.url), stac_io)
-    scenes: list[Scene] = []
     refused: list[Refused] = []
+    raw: Iterable[RawItem]
+    if items is not None:
+        saved = read_items(items, profile=None if catalog is None else load_profile(catalog))
+        profile = saved.profile
+        collections = frozenset({collection} if collection else ())  # else: whatever the file holds
+        refused += [Refused(id_, reason) for id_, reason in saved.refused]
+        raw = saved.items
+    else:
+        profile = load_profile(catalog or "", collection=collection)
+        collections = frozenset(profile.collections)
+        raw = _ask(profile, PatientIO(back_off or BackOff()), place, period, max_cloud_cover)
+    scenes: list[Scene] = []
     for item in raw:
         try:
-            if _wanted(item, profile, place, period, max_cloud_cover):
+            if _wanted(item, collections, place, period, max_cloud_cover):
                 scenes.append(scene_from_item(_item(item), profile))
         except CatalogError as error:
             if not skip_bad_items:
@@ -133,9 +146,30 @@ def find_scenes(
     return SceneSearch(profile, tuple(kept), tuple(refused))
 
 
+def _check(area: BaseGeometry, start: dt.date, end: dt.date, max_cloud_cover: float | None) -> None:
+    if area.is_empty or not area.area:
+        raise CatalogError("the area to search is empty; give a polygon")
+    if start >= end:
+        raise CatalogError(f"the period from {start} to {end} is empty; give an end after the start")
+    if max_cloud_cover is not None and not 0 <= max_cloud_cover <= 100:
+        raise CatalogError(f"cloud cover {max_cloud_cover:g} is no percentage; give 0 to 100")
+
+
+def _ask(
+    profile: Profile,
+    stac_io: PatientIO,
+    place: BaseGeometry,
+    period: tuple[dt.datetime, dt.datetime],
+    max_cloud_cover: float | None,
+) -> Iterator[RawItem]:
+    if profile.kind == "api":
+        return _search_api(profile, stac_io, place, period, max_cloud_cover)
+    return walk_catalog(str(profile.url), stac_io)
+
+
 def _wanted(
     item: RawItem,
-    profile: Profile,
+    collections: frozenset[str],
     place: BaseGeometry,
     period: tuple[dt.datetime, dt.datetime],
     max_cloud_cover: float | None,
@@ -147,7 +181,7 @@ def _wanted(
     properties = fields.get("properties")
     if fields.get("type") != "Feature" or not isinstance(properties, dict):
         raise CatalogError(f"item {item.id} of {item.href} is no STAC item; leave it out (--skip-bad-items)")
-    if profile.collections and fields.get("collection") not in profile.collections:
+    if collections and fields.get("collection") not in collections:
         return False
     if not period[0] <= sensing_time(item.id, properties) < period[1]:
         return False

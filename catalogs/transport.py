@@ -46,6 +46,17 @@ class _CappedRetry(Retry):
         return None if asked is None else min(asked, float(self.backoff_max))
 
 
+def patient_retry(back_off: BackOff) -> Retry:
+    """Rules by which urllib3 asks again, for requests of any method."""
+    return _CappedRetry(
+        total=back_off.attempts,
+        backoff_factor=back_off.factor,
+        backoff_max=back_off.longest,
+        status_forcelist=_BUSY,
+        allowed_methods=None,  # searches are POST requests, which urllib3 does not repeat unless told to
+    )
+
+
 class PatientIO(StacApiIO):
     """Reader of pystac-client that backs off and tries again.
 
@@ -54,14 +65,7 @@ class PatientIO(StacApiIO):
 
     def __init__(self, back_off: BackOff) -> None:
         self.back_off = back_off
-        retry = _CappedRetry(
-            total=back_off.attempts,
-            backoff_factor=back_off.factor,
-            backoff_max=back_off.longest,
-            status_forcelist=_BUSY,
-            allowed_methods=None,  # searches are POST requests, which urllib3 does not repeat unless told to
-        )
-        super().__init__(timeout=(back_off.timeout, back_off.timeout), max_retries=retry)
+        super().__init__(timeout=(back_off.timeout, back_off.timeout), max_retries=patient_retry(back_off))
 
     def request(
         self,

@@ -106,7 +106,10 @@ def lazy_stacks(
 
 
 def _sources(scene: Scene, bands: Sequence[str]) -> dict[str, AssetSource]:
-    return {band: AssetSource(scene.id, scene.assets[band], scene.href(band)) for band in bands}
+    return {
+        band: AssetSource(scene.id, scene.assets[band], scene.href(band), scene.signing, scene.shape(band))
+        for band in bands
+    }
 
 
 def _through_stackstac(

@@ -42,6 +42,11 @@ class Workspace:
         return self.work / "cube.zarr"
 
     @property
+    def items(self) -> Path:
+        """The scenes that were searched, to run again on exactly the same."""
+        return self.work / "items.parquet"
+
+    @property
     def embeddings(self) -> Path:
         """Store of the embeddings, present with ``--keep-embeddings``."""
         return self.work / "embeddings.zarr"

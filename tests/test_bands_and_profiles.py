@@ -186,6 +186,7 @@ def test_a_profile_of_ones_own(tmp_path):
         ({"kind": "wms"}, r"kind: Input should be 'api' or 'static'"),
         ({"url": None}, r"url: a STAC API needs its address"),
         ({"page_size": 0}, r"page_size: Input should be greater than or equal to 1"),
+        ({"gdal": {"AWS_SECRET_ACCESS_KEY": "x"}}, r"gdal: .*AWS_SECRET_ACCESS_KEY is a credential: set it in the env"),
         ({"gdal": {"GDAL_HTTP_MAX_RETRY": [1]}}, r"gdal\.GDAL_HTTP_MAX_RETRY: Input should be a valid string"),
     ],
 )

@@ -23,6 +23,13 @@ def test_flags_alone() -> None:
     assert job.set_aside == (0, 1, 3, 8, 9, 10)
 
 
+def test_saved_items_need_no_catalogue(tmp_path: Path) -> None:
+    assert resolve_job(FLAGS | {"items": "items.parquet"}, None).catalog is None
+    assert resolve_job(FLAGS | {"items": "items.parquet", "catalog": "cdse"}, None).catalog == "cdse"
+    job = resolve_job(FLAGS | {"items": "items.parquet"}, None)
+    assert resolve_job({}, _file(tmp_path, job.to_yaml())) == job
+
+
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     path = _file(tmp_path, "aoi: fields.geojson\nprompts: [crops]\nyear: 2023\nout: there\nresolution: 20\n")
     job = resolve_job({"out": "here", "prompts": ("land-cover", "crops")}, path)

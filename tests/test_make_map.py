@@ -334,3 +334,61 @@ def test_belgium_record_says_what_was_used(belgium_out: Path) -> None:
     assert record["scenes"][0]["radiometry"]["B04"].startswith("scale 0.0001 offset 0: ")
     assert record["observations"]["months"][0] == "2017-12"
     assert all(share > 0 for share in record["observations"]["clear_share_by_month"])
+
+
+# Repeating a run -------------------------------------------------------------------------------------------------
+
+
+def test_saved_items_repeat_a_run_without_the_catalogue(
+    job: list[object], made: Path, place: Demonstration, tmp_path: Path
+) -> None:
+    """Exactly the same scenes, years later: the pictures are still there, the catalogue is not."""
+    scenes = tmp_path / "scenes"
+    shutil.copytree(place.catalog.parent, scenes)
+    flags = [*_without(job, "--catalog"), "--tile-size", 64]
+    first = run(*flags, "--catalog", scenes / place.catalog.name, "--out", tmp_path / "first")
+    assert first.exit_code == 0, first.output
+    for path in scenes.rglob("*.json"):
+        path.unlink()
+    saved = tmp_path / "first" / "work" / "items.parquet"
+    again = run(*flags, "--items", saved, "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert maps_of(tmp_path / "again") == maps_of(tmp_path / "first")
+    assert (tmp_path / "again" / "work" / "items.parquet").read_bytes() == saved.read_bytes()
+    records = [RunRecord.read(tmp_path / out / "run.json") for out in ("first", "again")]
+    for name in ("scenes", "refused", "catalogue", "attribution", "observations", "maps"):
+        assert getattr(records[0], name) == getattr(records[1], name)
+    # Over the first folder itself there is nothing left to do.
+    written = (tmp_path / "first" / "land-cover.tif").stat().st_mtime_ns
+    over = run("--job", tmp_path / "again" / "job.yaml", "--out", tmp_path / "first")
+    assert over.exit_code == 0, over.output
+    assert (tmp_path / "first" / "land-cover.tif").stat().st_mtime_ns == written
+
+
+def test_missing_credentials_are_named_before_anything_is_written(
+    job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY-OF-SOMEBODY")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    profile = yaml.safe_load((Path(command.__file__).parents[1] / "catalogs" / "profiles" / "cdse.yaml").read_text())
+    keys = {name: [name] for name in profile["assets"]}
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(profile | {"name": "own", "assets": keys}))
+    flags = [*_without(job, "--catalog"), "--catalog", own, "--items", made / "work" / "items.parquet"]
+    result = run(*flags, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "AWS_SECRET_ACCESS_KEY is not set" in line
+    assert "AWS_ACCESS_KEY_ID" not in line.replace("AWS_SECRET_ACCESS_KEY", "")
+    assert "https://eodata-s3keysmanager.dataspace.copernicus.eu" in line
+    assert not (tmp_path / "out").exists()
+    dry = run(*flags, "--out", tmp_path / "out", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "missing: set AWS_SECRET_ACCESS_KEY before the run" in dry.output
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET-OF-SOMEBODY")
+    result = run(*flags, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            assert b"OF-SOMEBODY" not in path.read_bytes()
+    assert "OF-SOMEBODY" not in result.output

@@ -15,7 +15,7 @@ log = logging.getLogger("timesenmap.demo")
 
 DEFAULT_OUT = "demo"
 PROMPTS = ("land-cover", "crops")
-_OWN = ("aoi", "aoi_crs", "catalog", "collection", "year", "start")
+_OWN = ("aoi", "aoi_crs", "catalog", "collection", "items", "year", "start")
 
 
 def demo_flags(flags: dict[str, object]) -> dict[str, object]:

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from timesenmap.pipeline.composite import SCL_SET_ASIDE
 from timesenmap.pipeline.errors import MapError
 
+DEFAULT_CATALOG = "earth-search-c1"
+
 
 def _tile_size(value: int) -> int:
     if not 16 <= value <= 1024 or value % 16:
@@ -41,11 +43,17 @@ class Job(BaseModel):
     )
     year: int | None = Field(None, ge=2015, le=2100, description="calendar year to map")
     start: str | None = Field(None, description="first of the twelve months, YYYY-MM (instead of --year)")
-    catalog: str = Field(
-        "earth-search-c1",
-        description="where scenes come from: profile name, static STAC catalogue, or URL of a STAC API",
+    catalog: str | None = Field(
+        None,
+        description="where scenes come from: profile name, static STAC catalogue, or URL of a STAC API; default: "
+        f"{DEFAULT_CATALOG}, or what --items records",
     )
     collection: str | None = Field(None, description="collection to search, where the catalogue has several")
+    items: Path | None = Field(
+        None,
+        description="take the scenes from this file instead of searching: stac-geoparquet or item collection, such as "
+        "work/items.parquet of an earlier run",
+    )
     out: Path = Field(description="output folder")
     encoder: str = Field("starter", description="shipped encoder or path of a .safetensors checkpoint")
     crs: str | None = Field(None, description="CRS of the maps; default: UTM zone of the area, else equal area")
@@ -65,6 +73,13 @@ class Job(BaseModel):
     skip_bad_items: bool = Field(
         False, description="set aside and count scenes whose metadata cannot be believed, instead of stopping"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_catalog(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("catalog") is None and fields.get("items") is None:
+            return {**fields, "catalog": DEFAULT_CATALOG}
+        return fields
 
     @model_validator(mode="after")
     def _check(self) -> Self:

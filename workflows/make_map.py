@@ -70,8 +70,10 @@ def make_map(job: Job, *, stages: Stages | None = None) -> RunRecord:
     """
     stages = stages or Stages(bars=False)
     plan = prepare(job, stages)
+    plan.require_credentials()
     with open_workspace(job.out, plan.place) as workspace:
         workspace.write_text("job.yaml", job.to_yaml())
+        plan.search.save(workspace.items)
         build_cube(plan, workspace, stages)
         if job.keep_embeddings:
             embed_pixels(plan, workspace, stages)
@@ -105,6 +107,7 @@ def prepare(job: Job, stages: Stages) -> Plan:
             collection=job.collection,
             max_cloud_cover=job.max_cloud_cover,
             skip_bad_items=job.skip_bad_items,
+            items=job.items,
         )
         plan = Plan(
             job=job,
@@ -275,6 +278,7 @@ def main(
     \b
     make-map --aoi fields.geojson --prompts crops --year 2024 --out out/
     make-map --aoi 3.0,50.8,3.1,50.9 --prompts land-cover --prompts mine.yaml --year 2024 --out out/
+    make-map --job out/job.yaml --items out/work/items.parquet --out again/
     make-map --demo --out demo/
 
     Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed.

@@ -102,15 +102,27 @@ class Plan:
         if self.search.scenes:
             return
         west, south, east, north = self.aoi.geometry.bounds
+        source = f"--catalog {self.job.catalog}" if self.job.items is None else f"--items {self.job.items}"
         msg = (
-            f"--catalog {self.job.catalog}: no scene from {self.period.start} to {self.period.end} touches the area "
+            f"{source}: no scene from {self.period.start} to {self.period.end} touches the area "
             f"(lon {west:.4f} to {east:.4f}, lat {south:.4f} to {north:.4f}); "
-            "check --aoi, --aoi-crs, --year and --catalog"
+            "check --aoi, --aoi-crs, --year and where the scenes come from"
         )
         if self.search.refused:
             msg += f"; {len(self.search.refused)} were refused, first {self.search.refused[0].id}: "
             msg += self.search.refused[0].reason
         raise MapError(msg)
+
+    def require_credentials(self) -> None:
+        """Refuse a job whose scenes cannot be read for want of credentials, before anything is written."""
+        profile = self.search.profile
+        missing = profile.missing_credentials()
+        if missing:
+            where = f" (get them: {profile.credentials_from})" if profile.credentials_from else ""
+            raise MapError(
+                f"--catalog {profile.name}: reading its scenes needs credentials in the environment, and "
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set{where}"
+            )
 
     def geojson(self) -> dict[str, object]:
         """Area of interest as a GeoJSON geometry, lon/lat."""
@@ -138,6 +150,7 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("area", f"{plan.aoi.name}, {height} x {width} pixels of {plan.job.resolution:g} m in {plan.grid.crs}"),
         ("period", f"{plan.period.start} to {plan.period.end}"),
+        ("credentials", _credentials(plan)),
         ("scenes", f"{len(plan.search.scenes)} from {plan.search.profile.title} ({len(plan.search.refused)} left out)"),
         (
             "by month",
@@ -154,6 +167,13 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
         ("time", f"about {_duration(seconds)} (reading at {READ_MB_PER_SECOND:g} MB/s, encoding as measured)"),
         ("maps", ", ".join(f"{prompts.name} ({len(prompts.classes)} classes)" for prompts in plan.prompt_sets)),
     ]
+
+
+def _credentials(plan: Plan) -> str:
+    missing = plan.search.profile.missing_credentials()
+    if missing:
+        return f"missing: set {' and '.join(missing)} before the run"
+    return ", ".join(plan.search.profile.credentials) or "none needed"
 
 
 def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:

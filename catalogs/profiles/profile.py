@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import os
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.errors import CatalogError
+from timesenmap.catalogs.signing import Signing
 
 _GENERIC = "generic"  # not a catalogue by itself: the profile of any other API and of static catalogues
+
+_CREDENTIAL = re.compile(r"SECRET|PASSWORD|USERPWD|TOKEN|ACCESS_KEY|BEARER|HTTP_HEADERS|COOKIE|CONNECTION_STRING")
 
 
 class Profile(BaseModel):
@@ -33,13 +38,14 @@ class Profile(BaseModel):
         "local", description="How the service is asked for a cloud cover; local: items are sorted out here."
     )
     page_size: int = Field(100, ge=1, le=1000, description="Items asked for in one page of a search.")
-    signing: Literal["none", "planetary-computer"] = Field(
+    signing: Signing = Field(
         "none",
         description="Whether addresses need a short-lived token when they are read. Addresses kept stay unsigned.",
     )
     credentials: tuple[str, ...] = Field(
         (), description="Environment variables that must be set to read the assets; never stored, never printed."
     )
+    credentials_from: str = Field("", description="Where a user gets these credentials.")
     gdal: dict[str, str] = Field({}, description="GDAL settings while assets are read.")
     licence: str = Field("", description="Licence of the scenes.")
     attribution: str = Field("", description="What a map made from them must say.")
@@ -56,6 +62,19 @@ class Profile(BaseModel):
         if unknown:
             raise ValueError(f"unknown band {', '.join(unknown)} (bands are {', '.join(expected)})")
         return assets
+
+    @field_validator("gdal")
+    @classmethod
+    def _no_credentials(cls, gdal: dict[str, str]) -> dict[str, str]:
+        # Profiles are recorded beside the maps, so that a run can be repeated: they must not hold a key.
+        found = [name for name in gdal if _CREDENTIAL.search(name.upper())]
+        if found:
+            raise ValueError(f"{found[0]} is a credential: set it in the environment, and name it under credentials")
+        return gdal
+
+    def missing_credentials(self) -> tuple[str, ...]:
+        """Names of the environment variables that reading needs and that are not set."""
+        return tuple(name for name in self.credentials if not os.environ.get(name))
 
     @model_validator(mode="after")
     def _api_has_url(self) -> "Profile":
