@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PINNED := $(shell sed -n -E '/^(torch|torchvision)==/p' constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PINNED)
 
-.PHONY: demo test test-integration test-online bench starter lint wheel-test clean
+.PHONY: demo test test-integration test-online bench miniature starter lint wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/make-map --demo --out demo
@@ -25,6 +25,15 @@ test-online: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py
+
+# The paper in small: simulated places, drawn photos, a small CLIP trained on them and frozen, then the paper's training.
+miniature: $(VENV)/.installed-dev
+	$(BIN)/python -m timesenmap.workflows.miniature --out miniature
+
+# The shipped starter encoder, trained anew from the labelled series in SERIES (a folder of parquet files).
+SERIES ?= ../shared/data/series
+starter: $(VENV)/.installed-dev
+	$(BIN)/train-encoder --config model/weights/starter.yaml $$(printf ' --series %s' $(SERIES)/*.parquet)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -52,4 +61,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-wheel build dist *.egg-info demo
+	rm -rf $(VENV) .venv-wheel build dist *.egg-info demo demo-scenes miniature
