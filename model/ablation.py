@@ -113,7 +113,7 @@ def ablate(
     encoders: dict[str, Encoder] = {}
     for name, variant in variants(config, vary).items():
         train_photos(variant, resume=True, progress=progress)  # a finished run is only read again
-        encoders[name] = load_encoder(variant.out, device=config.device, precision="float32")
+        encoders[name] = load_encoder(variant.out, device=config.device)
         if advance:
             advance(1)
     return compare(encoders, data=data, prompts=prompts, labels=labels, seed=seed)

@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from timesenmap.model.ablation import AblationReport, ablate
+from timesenmap.model.ablation import AblationReport, Vary, ablate, variants
 from timesenmap.model.encoder import Encoder, load_encoder
 from timesenmap.model.errors import ModelError
 from timesenmap.model.evaluation import Interval
@@ -58,6 +58,8 @@ class MiniatureSize:
         Places with a series and four photos each.
     width, depth, epochs, batch
         Of the encoder and its training.
+    vary
+        What is ablated.
     """
 
     pictures: int
@@ -68,11 +70,12 @@ class MiniatureSize:
     depth: int
     epochs: int
     batch: int = 256
+    vary: tuple[Vary, ...] = ("masking", "pooling")
 
 
 SIZES: Final = {
     "full": MiniatureSize(3200, 12, 2400, 800, width=64, depth=2, epochs=100),
-    "quick": MiniatureSize(1280, 8, 800, 320, width=32, depth=2, epochs=60, batch=128),
+    "quick": MiniatureSize(960, 8, 576, 240, width=32, depth=2, epochs=40, batch=64, vary=("masking",)),
 }
 
 
@@ -137,11 +140,11 @@ def run_miniature(folder: Path, *, size: str = "full", seed: int = 0, stage: Sta
 
     config = training_config(folder, tower, amounts, seed=seed)
     test = folder / "test" / "crops"
-    with stage("train encoders", 4, "encoders") as advance:
+    with stage("train encoders", len(variants(config, amounts.vary)), "encoders") as advance:
         zero_shot = ablate(
-            config, ("masking", "pooling"), data=test, prompts=str(folder / PROMPTS), labels="lc1", advance=advance
+            config, amounts.vary, data=test, prompts=str(folder / PROMPTS), labels="lc1", advance=advance
         )
-    encoder = load_encoder(config.out, device="cpu", precision="float32")
+    encoder = load_encoder(config.out, device="cpu")
     embedded = PhotoEmbeddings([folder / "test" / "embedded"])
     return MiniatureReport(
         seed=seed,
