@@ -1,6 +1,9 @@
 """make-map from end to end, on a small generated place and on real scenes."""
 
+import dataclasses
+import datetime as dt
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,10 +11,12 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+import shapely
 import yaml
 from click.testing import CliRunner, Result
 from rio_cogeo import cog_validate
 
+from timesenmap.catalogs import find_scenes
 from timesenmap.catalogs.demonstration import Demonstration, make_demonstration
 from timesenmap.model import new_encoder
 from timesenmap.model.checkpoint import save_encoder
@@ -195,7 +200,7 @@ def test_own_prompts_need_no_training(job: list[object], tmp_path: Path) -> None
 def test_dry_run_and_show_config_write_nothing(job: list[object], tmp_path: Path) -> None:
     result = run(*job, "--out", tmp_path / "out", "--dry-run")
     assert result.exit_code == 0, result.output
-    for word in ("scenes", "by month", "months without a scene", "to read", "time"):
+    for word in ("scenes", "by month", "months without a scene", "missing passes", "credentials", "to read", "time"):
         assert word in result.output
     result = run(*job, "--out", tmp_path / "out", "--show-config")
     assert result.exit_code == 0, result.output
@@ -363,6 +368,39 @@ def test_saved_items_repeat_a_run_without_the_catalogue(
     over = run("--job", tmp_path / "again" / "job.yaml", "--out", tmp_path / "first")
     assert over.exit_code == 0, over.output
     assert (tmp_path / "first" / "land-cover.tif").stat().st_mtime_ns == written
+
+
+def passes_missing(text: str) -> int:
+    return sum(int(number) for number in re.findall(r"(\d+) of \d+ missing", text))
+
+
+def test_what_the_catalogue_lacks_is_said(job: list[object], made: Path, place: Demonstration, tmp_path: Path) -> None:
+    """A month and two more passes are taken out of the catalogue: dry run and record name them."""
+    scenes = RunRecord.read(made / "run.json").scenes
+    complete = run(*job, "--out", tmp_path / "out", "--dry-run")
+    before = passes_missing(complete.output)  # the generated place loses some, too
+    april = [scene.id for scene in scenes if scene.datetime.month == 4]
+    july = [scene for scene in scenes if scene.datetime.month == 7][1:3]
+    lost = {*april, *(scene.id for scene in july)}
+    assert april
+    saved = find_scenes(
+        None, items=made / "work" / "items.parquet", area=shapely.box(-180, -90, 180, 90), start=dt.date(2000, 1, 1),
+        end=dt.date(2100, 1, 1),
+    )  # fmt: skip
+    fewer = dataclasses.replace(saved, scenes=tuple(scene for scene in saved.scenes if scene.id not in lost))
+    fewer.save(tmp_path / "fewer.parquet")
+    flags = [*_without(job, "--catalog"), "--items", tmp_path / "fewer.parquet", "--out", tmp_path / "out"]
+    dry = run(*flags, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert f"months without a scene  {place.year}-04" in dry.output
+    assert passes_missing(dry.output) == before + len(lost)
+    assert "not judged" in run(*flags, "--dry-run", "--max-cloud-cover", 50).output
+    result = run(*flags)
+    assert result.exit_code == 0, result.output
+    warnings = RunRecord.read(tmp_path / "out" / "run.json").warnings
+    assert f"no scene in {place.year}-04: masked, not filled" in warnings
+    (passes,) = [warning for warning in warnings if warning.startswith("passes expected")]
+    assert passes_missing(passes) == before + len(lost)
 
 
 def test_missing_credentials_are_named_before_anything_is_written(

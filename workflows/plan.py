@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from timesenmap.catalogs import SceneSearch
 from timesenmap.catalogs.bands import BANDS
+from timesenmap.catalogs.missing_passes import expected_passes, missing_in_words
 from timesenmap.model import EncoderConfig
 from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.aoi import Aoi
@@ -97,6 +98,16 @@ class Plan:
         counted = collections.Counter((scene.datetime.year, scene.datetime.month) for scene in self.search.scenes)
         return tuple(counted[month] for month in self.period.months)
 
+    @cached_property
+    def missing_passes(self) -> str:
+        """Passes that the scenes' own rhythm lets expect and that are missing, in words; empty where none is.
+
+        Not judged where scenes were left out for their clouds.
+        """
+        if self.job.max_cloud_cover is not None:
+            return ""
+        return missing_in_words(expected_passes(self.search.scenes, start=self.period.start, end=self.period.end))
+
     def require_scenes(self) -> None:
         """Refuse a job without a single scene, and say what to look at."""
         if self.search.scenes:
@@ -157,6 +168,7 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
             ", ".join(f"{y}-{m:02d}: {n}" for (y, m), n in zip(plan.period.months, by_month, strict=True)),
         ),
         ("months without a scene", ", ".join(missing) or "none"),
+        ("missing passes", plan.missing_passes or ("none" if plan.job.max_cloud_cover is None else "not judged")),
         ("tiles", f"{len(plan.tiles)} of up to {plan.job.tile_size} x {plan.job.tile_size} ({plan.pixels:,} pixels)"),
         ("to read", f"about {read / 1e9:.2f} GB before compression"),
         ("to store", f"at most {store / 1e9:.2f} GB for the cube before compression"),

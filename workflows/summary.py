@@ -85,7 +85,7 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
         observations=observations,
         maps=tuple(_map(prompts, workspace) for prompts in plan.prompt_sets),
         timings=dict(seconds),
-        warnings=tuple(_warnings(observations, pixels)),
+        warnings=tuple(_warnings(observations, pixels, plan.missing_passes)),
     )
 
 
@@ -159,7 +159,7 @@ def _map(prompts: PromptSet, workspace: Workspace) -> MapRecord:
     )
 
 
-def _warnings(observations: ObservationRecord, pixels: int) -> list[str]:
+def _warnings(observations: ObservationRecord, pixels: int, missing_passes: str) -> list[str]:
     """Say what a reader of the maps should know before trusting them."""
     warnings = []
     histogram = observations.clear_months_histogram
@@ -168,9 +168,15 @@ def _warnings(observations: ObservationRecord, pixels: int) -> list[str]:
         warnings.append(f"{unseen:,} of {pixels:,} pixels have no clear observation in any month: no data in the maps")
     if few:
         warnings.append(f"{few:,} of {pixels:,} pixels were seen in fewer than {_FEW_MONTHS} months")
-    without = [
-        month for month, share in zip(observations.months, observations.clear_share_by_month, strict=True) if not share
-    ]
-    if without:
-        warnings.append(f"no clear observation anywhere in {', '.join(without)}: masked, not filled")
+    months = list(
+        zip(observations.months, observations.scenes_by_month, observations.clear_share_by_month, strict=True)
+    )
+    empty = [month for month, scenes, _ in months if not scenes]
+    cloudy = [month for month, scenes, share in months if scenes and not share]
+    if empty:
+        warnings.append(f"no scene in {', '.join(empty)}: masked, not filled")
+    if cloudy:
+        warnings.append(f"no clear observation anywhere in {', '.join(cloudy)}: masked, not filled")
+    if missing_passes:
+        warnings.append(f"passes expected from the scenes' own rhythm are not among them: {missing_passes}")
     return warnings
