@@ -135,6 +135,16 @@ def test_profile_of_an_url_a_file_and_a_folder(tmp_path):
     assert load_profile("earth-search", collection="sentinel-2-c1-l2a").collections == ("sentinel-2-c1-l2a",)
 
 
+def test_address_of_a_known_service_is_its_profile():
+    microsoft = "https://planetarycomputer.microsoft.com/api/stac/v1"
+    assert load_profile(microsoft) == load_profile(f"{microsoft}/") == load_profile("planetary-computer")
+    element84 = "https://earth-search.aws.element84.com/v1"
+    assert load_profile(element84, collection="sentinel-2-c1-l2a") == load_profile("earth-search-c1")
+    assert load_profile(element84).collections == ()  # it has two that would do: the search asks for --collection
+    other = load_profile(microsoft, collection="landsat-c2-l2")
+    assert (other.name, other.collections) == (microsoft, ("landsat-c2-l2",))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

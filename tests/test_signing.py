@@ -1,5 +1,6 @@
 """Addresses are signed at the moment they are read: against a token service and a storage on this machine."""
 
+import dataclasses
 import datetime as dt
 import itertools
 import json
@@ -18,11 +19,13 @@ import pytest
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from scene_fixture import make_scene
 
-from timesenmap.catalogs import BackOff, CatalogError, ServiceError
+from timesenmap.catalogs import BackOff, CatalogError, ServiceError, load_profile
 from timesenmap.catalogs import signing as module
 from timesenmap.catalogs.signing import SasSigner, unsigned
 from timesenmap.pipeline.errors import SceneReadError
+from timesenmap.pipeline.load import load_scenes
 from timesenmap.pipeline.read import AssetSource, read_asset
 
 FAST = BackOff(attempts=3, factor=0.01, longest=0.05, timeout=5.0)
@@ -53,6 +56,7 @@ class Azure(ThreadingHTTPServer):
         self.lifetime = 45 * 60.0
         self.given: dict[str, dt.datetime] = {}
         self.asked: list[str] = []
+        self.authorizations: list[str] = []
         self.read: list[str] = []
         self.refusals = 0
         self.statuses: list[int] = []
@@ -86,6 +90,7 @@ class Answer(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.hostname is None:
             self.server.asked.append(parts.path)
+            self.server.authorizations.append(self.headers.get("Authorization", ""))
             status = self.server.statuses.pop(0) if self.server.statuses else 200
             return self.answer(status, b"{}" if self.server.garbage else self.server.token())
         signature = parse_qs(parts.query).get("sig", [""])[0]
@@ -239,6 +244,40 @@ def test_what_travels_to_workers_holds_no_token(azure):
     assert b"SECRET" not in packed
     assert len(packed) < 400
     assert AssetSource.from_address(source.address) == source
+
+
+@pytest.mark.parametrize("reader", ["stackstac", "odc"])
+def test_a_cube_is_read_from_signed_scenes(azure, tmp_path, reader):
+    """From the item to the pixels: the graph that travels holds addresses without a token."""
+    scene = make_scene(tmp_path, size=16)
+    for key, asset in scene.item.assets.items():
+        asset.href = BLOB.replace("B04", f"{reader}-{key}")
+    signed = dataclasses.replace(scene, signing="planetary-computer")
+    settings = {"GDAL_HTTP_PROXY": azure.url, "GDAL_HTTP_MAX_RETRY": "0"}
+    dn, scl = load_scenes([signed], GRID, reader=reader, gdal=settings)
+    packed = pickle.dumps((dn, scl))
+    values = dn.compute().values
+    assert values.shape == (1, 10, 16, 16)
+    assert (values == np.arange(1, 257).reshape(16, 16)).all()
+    assert len(azure.asked) == 1
+    assert b"SECRET" not in packed + pickle.dumps((dn, scl))
+
+
+def test_keys_of_a_storage_are_sent_and_not_told(azure, monkeypatch, caplog):
+    """cdse: path-style addresses at the profile's endpoint, signed with the keys of the environment; refused here."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY-OF-SOMEBODY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET-OF-SOMEBODY")
+    azure.statuses = [403] * 100
+    here = {"AWS_S3_ENDPOINT": azure.url.removeprefix("http://"), "AWS_HTTPS": "NO", "GDAL_HTTP_MAX_RETRY": "0"}
+    source = AssetSource("S2X", "B04_10m", "s3://eodata/Sentinel-2/B04.jp2")
+    with caplog.at_level(logging.DEBUG), pytest.raises(SceneReadError) as caught:
+        read_asset(source, GRID, method="nearest", gdal={**load_profile("cdse").gdal, **here})
+    assert azure.asked[0] == "/eodata/Sentinel-2/B04.jp2"
+    assert azure.authorizations[0].startswith("AWS4-HMAC-SHA256 Credential=KEY-OF-SOMEBODY/")
+    message = str(caught.value)
+    for part in ("item S2X", "asset B04_10m", "403", "credentials are right and not expired"):
+        assert part in message
+    assert "SOMEBODY" not in message + caplog.text
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,9 @@ def load_profile(name_path_or_url: str, *, collection: str | None = None) -> Pro
     Parameters
     ----------
     name_path_or_url
-        Name of a shipped profile; URL of a STAC API (of a static catalogue where it ends in .json); path of a static
-        catalogue, collection or item collection (JSON), or of the folder that holds its catalog.json; or path of a
-        profile of one's own (YAML).
+        Name of a shipped profile; URL of a STAC API (of a static catalogue where it ends in .json; that of a shipped
+        profile's service is that profile); path of a static catalogue, collection or item collection (JSON), or of
+        the folder that holds its catalog.json; or path of a profile of one's own (YAML).
     collection
         Search this collection instead of the profile's.
 
@@ -109,12 +109,21 @@ def load_profile(name_path_or_url: str, *, collection: str | None = None) -> Pro
     """
     if name_path_or_url in profile_names():
         profile = _shipped(name_path_or_url)
+    elif known := _at_address(name_path_or_url, collection):
+        profile = known
     elif name_path_or_url.startswith(("http://", "https://")):
         kind = "static" if name_path_or_url.split("?", maxsplit=1)[0].endswith((".json", ".geojson")) else "api"
         profile = _generic(kind, name_path_or_url, name_path_or_url)
     else:
         profile = _from_path(name_path_or_url)
     return profile if collection is None else profile.model_copy(update={"collections": (collection,)})
+
+
+def _at_address(url: str, collection: str | None) -> Profile | None:
+    """Shipped profile of the service at an address: it knows how to sign and to read what a generic one does not."""
+    there = [profile for profile in map(_shipped, profile_names()) if profile.url == url.rstrip("/")]
+    fitting = [profile for profile in there if collection is None or collection in profile.collections]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _from_path(text: str) -> Profile:
