@@ -150,12 +150,16 @@ def place_of(number: str, coordinates: Any, *, tolerance: float = 0.25) -> tuple
     Returns
     -------
     tuple or None
-        Degrees; None where neither order lies within ``tolerance`` degrees of what the number says.
+        Degrees; None where they are not two numbers that lie, in one order or the other, within ``tolerance``
+        degrees of what the number says.
     """
     lon, lat = nominal_place(number)
     if coordinates is None:
         return lon, lat
-    first, second = (float(value) for value in np.asarray(coordinates, np.float64).reshape(-1)[:2])
+    try:
+        first, second = (float(value) for value in np.asarray(coordinates, np.float64).reshape(-1))
+    except (TypeError, ValueError):  # not two numbers
+        return None
     orders = ((first, second), (second, first))
     best = min(orders, key=lambda order: abs(order[0] - lon) + abs(order[1] - lat))
     return best if max(abs(best[0] - lon), abs(best[1] - lat)) <= tolerance else None

@@ -79,7 +79,7 @@ def read_photo(path: Path) -> "Image":
     try:
         with Image.open(path) as opened:
             return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # on damaged bytes decoders raise whatever they stumble over
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadSampleError("corrupt photo", f"photo '{path.name}' cannot be decoded ({cause})") from error
 

@@ -78,7 +78,7 @@ def prepare_crops(
     workers
         Processes that read; 1 reads in this one.
     strict
-        Stop at the first sample that cannot be used, or whose labels lie outside the nomenclatures.
+        Stop at the first sample that cannot be used, or of which something would be left out.
     started
         Told the number of points still to do; gives what is called with each number of points done.
 
@@ -128,10 +128,7 @@ def make_crops(task: CropTask) -> Shard:
                     skipped.append(Remark(name, error.reason, str(error)))
                     continue
                 places.append(place)
-                remarks += [
-                    Remark(name, "label outside the scheme, left empty", f"{path.name}, {name}: {value}")
-                    for value in place.unknown
-                ]
+                remarks += [Remark(name, reason, detail) for reason, detail in place.remarks]
     shape = (0, 12, len(BANDS), task.patch, task.patch)
     images = np.stack([place.image for place in places]) if places else np.empty(shape, np.uint16)
     columns = {"number": [place.number for place in places]}
@@ -177,9 +174,8 @@ def series_of(crops: PreparedRows) -> pd.DataFrame:
 
 def _read(file: Any, name: str, task: CropTask) -> Place:
     place = read_place(file, name, patch=task.patch, gaps=task.gaps, year=task.year)
-    if place.unknown and task.strict:
-        where = f"{Path(str(file.filename)).name}, {name}"
-        raise BadSampleError("label outside the scheme", f"{where}: {', '.join(place.unknown)} is in no nomenclature")
+    if place.remarks and task.strict:
+        raise BadSampleError(*place.remarks[0])
     return place
 
 

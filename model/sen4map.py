@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timesenmap.model.errors import ModelError
-from timesenmap.model.lucas import Labels, labels_of, place_of, plain, point_number
+from timesenmap.model.lucas import Labels, labels_of, nominal_place, place_of, plain, point_number
 
 BANDS: Final = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12")
 """The ten bands as Sen4Map writes them, in the order of the encoder."""
@@ -77,8 +77,10 @@ class Place:
         Of the point; its name is ``Lucas_Point_<number>``.
     lon, lat
         Degrees, EPSG:4326.
-    labels, unknown
-        What the survey says, and values outside its nomenclatures (kept out of ``labels``).
+    labels
+        What the survey says.
+    remarks
+        What was left out or taken from elsewhere: (reason, detail) each.
     image
         uint16 (12, 10, patch, patch): reflectance * 10000, January to December, 0 = missing, as in the cube
         maps are made from.
@@ -88,7 +90,7 @@ class Place:
     lon: float
     lat: float
     labels: Labels
-    unknown: tuple[str, ...]
+    remarks: tuple[tuple[str, str], ...]
     image: NDArray[np.uint16]
 
 
@@ -146,8 +148,7 @@ def read_place(file: Any, name: str, *, patch: int = 1, gaps: Gaps = "keep", yea
     Raises
     ------
     BadSampleError
-        The group is unreadable, has other bands or sizes, no usable observation, or lies elsewhere than its
-        number says.
+        The group is unreadable, has other bands or sizes, no usable observation, or no point's name.
     """
     if patch not in PATCHES:
         raise ModelError(f"patch {patch}: choose one of {', '.join(map(str, PATCHES))}")
@@ -163,7 +164,9 @@ def read_place(file: Any, name: str, *, patch: int = 1, gaps: Gaps = "keep", yea
             reflectance = _read_crop(group, where, patch=patch, gaps=gaps)
         else:
             reflectance = _read_raw(group, attributes, where, patch=patch, gaps=gaps, year=year)
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:  # all of what h5py raises on damage
+    except BadSampleError:
+        raise
+    except (OSError, LookupError, RuntimeError, AttributeError, TypeError, ValueError) as error:  # h5py's, on damage
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadSampleError("unreadable", f"{where}: cannot be read ({cause}); download the file again") from error
     centre = patch // 2
@@ -173,16 +176,15 @@ def read_place(file: Any, name: str, *, patch: int = 1, gaps: Gaps = "keep", yea
         number = point_number(name)
     except ModelError as error:
         raise BadSampleError("no LUCAS point", f"{where}: {error}") from None
+    labels, unknown = labels_of(attributes)
+    remarks = [("label outside the scheme, left empty", f"{where}: {value} is in no nomenclature") for value in unknown]
     given = attributes.get("Coordinates")
-    try:
-        place = place_of(number, given)
-    except (TypeError, ValueError):  # no two numbers
-        place = None
+    place = place_of(number, given)
     if place is None:
         shown = np.asarray(given).tolist()
-        raise BadSampleError("misplaced", f"{where}: coordinates {shown} are not where the point's number says")
-    labels, unknown = labels_of(attributes)
-    return Place(number, *place, labels, unknown, reflectance)
+        remarks.append(("coordinates elsewhere", f"{where}: {shown} is not where the point's number says"))
+        place = nominal_place(number)
+    return Place(number, *place, labels, tuple(remarks), reflectance)
 
 
 def months_of(names: Sequence[str], *, year: int = YEAR) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from timesenmap.model.miniature_tower import _compatible
 from timesenmap.model.place_evaluation import one_month_left, read_places, told
 from timesenmap.model.shards import PreparedRows
 from timesenmap.model.training_config import dump_config
+from timesenmap.model.training_photos import train_photos
 from timesenmap.workflows.evaluate_encoder import main as evaluate
 from timesenmap.workflows.miniature import main as miniature
 from timesenmap.workflows.prepare_training import main as prepare
@@ -102,6 +103,28 @@ def test_photos_are_prepared_by_the_command_as_by_the_library(run, tmp_path):
     assert first.frame["key"].tolist() == again.frame["key"].tolist()
     rows = np.arange(len(first))
     np.testing.assert_array_equal(first.read("embedding", rows), again.read("embedding", rows))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_training_validates_on_held_out_cells_or_named_places(run, tmp_path, named):
+    """The best epoch's weights are kept, the temperature is calibrated, and both are of the places held out."""
+    folder, _ = run
+    config = training_config(folder, f"open_clip:local-dir:{folder / 'tower'}", SIZES["quick"], seed=0)
+    values = config.model_dump() | {
+        "out": tmp_path / "validated.safetensors", "epochs": 6, "learning_rate": 5e-3, "validation_labels": "lc1",
+        "validation_prompts": str(folder / "prompts.yaml"), "split": {"validation": 0.25, "test": 0},
+        "validation": (folder / "test" / "crops",) if named else (), "validation_rows": 100,
+    }  # fmt: skip
+    result = train_photos(type(config).model_validate(values))
+    counts, scores = result.report["counts"], result.report["validation"]
+    assert counts["validation"] == scores["rows"] == 100
+    assert (counts["train"] == SIZES["quick"].train) == named
+    with (tmp_path / "validated.training" / "logs" / "version_0" / "metrics.csv").open() as file:
+        logged = [float(row["validation/captions"]) for row in csv.DictReader(file) if row["validation/captions"]]
+    assert len(logged) == 6
+    assert scores["accuracy"] == pytest.approx(max(logged), abs=0.02)
+    encoder = load_encoder(tmp_path / "validated.safetensors")
+    assert encoder.config.temperature == result.report["temperature"] != config.temperature
 
 
 def test_encoders_of_different_towers_are_not_compared(run):

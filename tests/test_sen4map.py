@@ -114,11 +114,9 @@ def damaged(file):
     dn, scl, names = np.full(shape, 700), np.full((4, 9, 9), 4), made.acquisition_names([1, 2, 3, 4])
     made.write_crop(file, "Lucas_Point_40683280", ok[:, :9])
     made.write_crop(file, "Lucas_Point_40683281", ok[:4])
-    made.write_crop(file, "Lucas_Point_40683282", ok, coordinates=[30.0, 10.0])
     made.write_crop(file, "Lucas_Point_40683283", np.full_like(ok, np.nan))
     made.write_crop(file, "Lucas_Point_40683284", ok / 10_000)
     made.write_crop(file, "Lucas_Point_40683285", ok * 1000)
-    made.write_crop(file, "Lucas_Point_40683291", ok, coordinates="somewhere")
     made.write_crop(file, "point_7", ok)
     made.write_raw(file, "Lucas_Point_40683286", dn=dn[:, :9], scl=scl, names=names, bands=made.BANDS[:9])
     made.write_raw(file, "Lucas_Point_40683287", dn=dn, scl=scl, names=names[:3])
@@ -128,11 +126,9 @@ def damaged(file):
     return {
         "Lucas_Point_40683280": "bands",
         "Lucas_Point_40683281": "shape",
-        "Lucas_Point_40683282": "misplaced",
         "Lucas_Point_40683283": "never observed",
         "Lucas_Point_40683284": "values",
         "Lucas_Point_40683285": "values",
-        "Lucas_Point_40683291": "misplaced",
         "point_7": "no LUCAS point",
         "Lucas_Point_40683286": "bands",
         "Lucas_Point_40683287": "shape",
@@ -154,6 +150,19 @@ def test_each_bad_sample_is_named_with_its_reason(tmp_path):
             assert "bad.h5" in str(caught.value)
             copy = pickle.loads(pickle.dumps(caught.value))
             assert (copy.reason, str(copy)) == (reason, str(caught.value))
+
+
+@pytest.mark.parametrize("coordinates", [[30.0, 10.0], "somewhere", [6.27], [6.27, 52.57, 0.0], [np.nan, 52.57]])
+def test_coordinates_elsewhere_give_way_to_the_number(tmp_path, coordinates):
+    path = tmp_path / "elsewhere.h5"
+    with h5py.File(path, "w") as file:
+        made.write_crop(file, "Lucas_Point_40683280", np.full((12, 10, 1, 1), 500.0), coordinates=coordinates)
+    with open_sen4map(path) as file:
+        place = read_place(file, "Lucas_Point_40683280")
+    assert (place.lon, place.lat) == nominal_place("40683280")
+    ((reason, detail),) = place.remarks
+    assert reason == "coordinates elsewhere"
+    assert "elsewhere.h5, Lucas_Point_40683280" in detail
 
 
 def test_damaged_bytes_inside_a_file_are_a_bad_sample(tmp_path):
