@@ -94,3 +94,15 @@ def test_types_links_point_to_the_rooms() -> None:
         assert link.is_symlink()
         assert link.resolve() == (REPO / room).resolve()
         assert Path(link.readlink()) == Path("../..") / room
+
+
+def test_shipped_training_configurations_are_valid() -> None:
+    """The paper's own numbers: batch 1024, 200 epochs, queue 2,048, temperature 0.07, AdamW at 1e-4 and 1e-6."""
+    from timesenmap.model.training_config import resolve_config
+
+    paper = resolve_config(REPO / "workflows" / "training" / "paper.yaml", {})
+    assert (paper.batch, paper.epochs, paper.queue, paper.temperature) == (1024, 200, 2048, 0.07)
+    assert (paper.learning_rate, paper.weight_decay, paper.hiding.temporal) == (1e-4, 1e-6, 0.5)
+    config = paper.encoder_config
+    assert (config.width, config.depth, config.heads, config.feedforward, config.presence) == (512, 6, 8, 256, False)
+    assert resolve_config(REPO / "model" / "weights" / "starter.yaml", {"series": ["x.parquet"]}).size == "small"

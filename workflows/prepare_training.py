@@ -87,13 +87,13 @@ def crops(
     strict: bool,
     as_json: bool,
 ) -> None:
-    r"""Turn Sen4Map files (raw 64 x 64, or the authors' 1x1 / 5x5 / 9x9 crops) into monthly crops.
+    """Turn Sen4Map files (raw 64 x 64, or the authors' 1x1 / 5x5 / 9x9 crops) into monthly crops.
 
     \b
     prepare-training crops train.h5 --patch 1 --out crops/train
 
     Interrupted, it goes on where it was. Exit codes: 0 done, 2 bad input, 1 failed.
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging()
     with _progress("crops", "points") as started:
         counts = prepare_crops(
@@ -132,13 +132,13 @@ def photos(
     strict: bool,
     as_json: bool,
 ) -> None:
-    r"""Embed LUCAS photos, named like NL_40683280W.jpg, with a frozen CLIP image tower.
+    """Embed LUCAS photos, named like NL_40683280W.jpg, with a frozen CLIP image tower.
 
     \b
     prepare-training photos lucas/2018 --points crops/train --out photos/train
 
     Interrupted, it goes on where it was. Exit codes: 0 done, 2 bad input, 1 failed.
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging()
     from timesenmap.model.config import PAPER_TOWER  # noqa: PLC0415 - torch takes seconds, --help needs none
     from timesenmap.model.encoder import choose_device  # noqa: PLC0415
@@ -166,12 +166,12 @@ def photos(
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="parquet to write")
 @with_exit_codes
 def table(folders: tuple[Path, ...], *, out: Path) -> None:
-    r"""Write the points of prepared crops as a parquet of series with their labels, for evaluate-encoder.
+    """Write the points of prepared crops as a parquet of series with their labels, for evaluate-encoder.
 
     \b
     prepare-training table crops/test --out test.parquet
     evaluate-encoder zero-shot --data test.parquet --prompts crops --labels crop
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging()
     if out.suffix != ".parquet":
         raise ModelError(f"--out '{out}' must end in .parquet")
