@@ -23,6 +23,7 @@ from rasterio.windows import Window
 
 from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.scenes import Scene
+from timesenmap.pipeline.clouds import Widening
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
 from timesenmap.pipeline.read import AssetSource, read_asset
 from timesenmap.pipeline.resample import Method
@@ -92,8 +93,12 @@ def lazy_stacks(
     chunk: int,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
+    widening: Widening | None = None,
 ) -> tuple[da.Array, da.Array]:
-    """Digital numbers and scene classes as `load_scenes` gives them, both (time, band, y, x), without coordinates."""
+    """Digital numbers and scene classes as `load_scenes` gives them, both (time, band, y, x), without coordinates.
+
+    With a `widening` the classes have its clouds widened.
+    """
     if not scenes:
         raise ValueError("no scenes to load")
     stack = {"stackstac": _through_stackstac, "odc": _through_odc}.get(reader)
@@ -101,7 +106,7 @@ def lazy_stacks(
         raise ValueError(f"reader {reader!r}: unknown; choose 'stackstac' or 'odc'")
     settings = dict(gdal or {})
     dn = stack(scenes, geobox, BANDS, chunk=chunk, dtype="uint16", method="bilinear", gdal=settings)
-    scl = stack(scenes, geobox, (SCL,), chunk=chunk, dtype="uint8", method="nearest", gdal=settings)
+    scl = stack(scenes, geobox, (SCL,), chunk=chunk, dtype="uint8", method="nearest", gdal=settings, widening=widening)
     return dn, scl
 
 
@@ -121,6 +126,7 @@ def _through_stackstac(
     dtype: str,
     method: Method,
     gdal: dict[str, str],
+    widening: Widening | None = None,
 ) -> da.Array:
     bounds = grid.boundingbox
     epsg = grid_crs(grid).to_epsg() or _NO_CODE
@@ -152,7 +158,7 @@ def _through_stackstac(
         properties=False,
         band_coords=False,
         errors_as_nodata=(),
-        reader=partial(_StackstacReader, grid=grid, gdal=gdal),
+        reader=partial(_StackstacReader, grid=grid, gdal=gdal, widening=widening),
     )
     laid_out: da.Array = stacked.data
     return laid_out
@@ -162,15 +168,24 @@ class _StackstacReader:
     """What stackstac asks to read windows: holds no open file, so it may be shared and pickled."""
 
     def __init__(
-        self, *, url: str, resampling: Resampling, dtype: np.dtype[Any], grid: GeoBox, gdal: dict[str, str], **_: Any
+        self,
+        *,
+        url: str,
+        resampling: Resampling,
+        dtype: np.dtype[Any],
+        grid: GeoBox,
+        gdal: dict[str, str],
+        widening: Widening | None,
+        **_: Any,
     ) -> None:
         self._source = AssetSource.from_address(url)
         self._method: Method = "nearest" if resampling is Resampling.nearest else "bilinear"
-        self._dtype, self._grid, self._gdal = dtype, grid, gdal
+        self._dtype, self._grid, self._gdal, self._widening = dtype, grid, gdal, widening
 
     def read(self, window: Window) -> NDArray[np.generic]:
         part = self._grid[window.toslices()]
-        return read_asset(self._source, part, method=self._method, gdal=self._gdal).astype(self._dtype, copy=False)
+        pixels = read_asset(self._source, part, method=self._method, gdal=self._gdal, widening=self._widening)
+        return pixels.astype(self._dtype, copy=False)
 
     def close(self) -> None:
         pass
@@ -185,6 +200,7 @@ def _through_odc(
     dtype: str,
     method: Method,
     gdal: dict[str, str],
+    widening: Widening | None = None,
 ) -> da.Array:
     cover = to_lon_lat(outline(grid), grid_crs(grid)) or shapely.box(-180, -90, 180, 90)
     items = []
@@ -205,7 +221,7 @@ def _through_odc(
         nodata=0,
         resampling=method,
         fail_on_error=True,
-        driver=_OdcDriver(gdal),
+        driver=_OdcDriver(gdal, widening),
     )
     bands_apart = [loaded[band].data for band in bands]  # (time, y, x) each
     together: da.Array = da.stack(bands_apart, axis=1).rechunk({0: -1, 1: -1})  # type: ignore[no-untyped-call]
@@ -217,8 +233,8 @@ class _OdcDriver:
 
     md_parser = aux_reader = dask_reader = None
 
-    def __init__(self, gdal: dict[str, str]) -> None:
-        self._gdal = gdal
+    def __init__(self, gdal: dict[str, str], widening: Widening | None) -> None:
+        self._gdal, self._widening = gdal, widening
 
     def new_load(self, *_: Any, **_options: Any) -> None:
         return None
@@ -234,18 +250,18 @@ class _OdcDriver:
         yield None
 
     def open(self, src: Any, *_: Any) -> "_OdcReader":
-        return _OdcReader(AssetSource.from_address(src.uri), self._gdal)
+        return _OdcReader(AssetSource.from_address(src.uri), self._gdal, self._widening)
 
 
 class _OdcReader:
-    def __init__(self, source: AssetSource, gdal: dict[str, str]) -> None:
-        self._source, self._gdal = source, gdal
+    def __init__(self, source: AssetSource, gdal: dict[str, str], widening: Widening | None) -> None:
+        self._source, self._gdal, self._widening = source, gdal, widening
 
     def read(
         self, cfg: Any, dst_geobox: GeoBox, *, dst: NDArray[Any] | None = None, **_: Any
     ) -> tuple[tuple[slice, slice], NDArray[Any]]:
         method: Method = "nearest" if cfg.nearest else "bilinear"
-        pixels = read_asset(self._source, dst_geobox, method=method, gdal=self._gdal)
+        pixels = read_asset(self._source, dst_geobox, method=method, gdal=self._gdal, widening=self._widening)
         whole = (slice(None), slice(None))
         if dst is None:
             return whole, pixels.astype(cfg.dtype, copy=False)

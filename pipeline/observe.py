@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.catalogs.scenes import Scene
+from timesenmap.pipeline.clouds import NEAR_CLOUD, Widening
 from timesenmap.pipeline.composite import SCL_SET_ASIDE, composite
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.load import Library, lazy_stacks
@@ -33,6 +34,7 @@ def composite_tile(
     period: Period,
     *,
     set_aside: Collection[int] = SCL_SET_ASIDE,
+    cloud_dilation: float = 0.0,
     chunk: int | None = None,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
@@ -54,6 +56,8 @@ def composite_tile(
         The twelve months.
     set_aside
         Scene classes (SCL) that are not clear.
+    cloud_dilation
+        Metres by which clouds and shadows among them are widened, on each scene's own raster.
     chunk
         Pixels on a side of a block; by default the whole tile, or as much as keeps a block under 256 MiB.
     reader, gdal
@@ -87,6 +91,7 @@ def composite_tile(
                 geobox,
                 passes=[passes[id(scene)] for scene in months[month]],
                 set_aside=set_aside,
+                cloud_dilation=cloud_dilation,
                 chunk=chunk,
                 reader=reader,
                 gdal=gdal,
@@ -104,6 +109,7 @@ def month_composite(
     *,
     passes: Sequence[int] | None = None,
     set_aside: Collection[int] = SCL_SET_ASIDE,
+    cloud_dilation: float = 0.0,
     chunk: int | None = None,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
@@ -112,7 +118,7 @@ def month_composite(
 
     Parameters
     ----------
-    scenes, geobox, set_aside, chunk, reader, gdal
+    scenes, geobox, set_aside, cloud_dilation, chunk, reader, gdal
         See `composite_tile`.
     passes
         For each scene the number of its pass; by default as `passes_of` finds them among these scenes. Where scenes of
@@ -129,7 +135,8 @@ def month_composite(
     ranked = sorted(zip(scenes, numbers, strict=True), key=lambda pair: precedence(pair[0]))
     scenes, numbers = [scene for scene, _ in ranked], [number for _, number in ranked]
     side = chunk or _block_side(len(scenes), geobox)
-    dn, scl = lazy_stacks(scenes, geobox, chunk=side, reader=reader, gdal=gdal)
+    widening = Widening.of(set_aside, cloud_dilation)
+    dn, scl = lazy_stacks(scenes, geobox, chunk=side, reader=reader, gdal=gdal, widening=widening)
     multiply, add = harmonisation(scenes)
     packed: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         _composite_block,
@@ -137,7 +144,7 @@ def month_composite(
         scl,
         multiply=multiply,
         add=add,
-        set_aside=tuple(sorted(set_aside)),
+        set_aside=tuple(sorted({*set_aside, NEAR_CLOUD})),
         passes=tuple(numbers),
         chunks=((1,), (len(BANDS) + 1,), *dn.chunks[2:]),
         dtype=np.uint16,

@@ -16,7 +16,9 @@ from rasterio.windows import Window
 
 from timesenmap.catalogs.errors import CatalogError
 from timesenmap.catalogs.signing import SIGNERS, SasSigner, Signing
+from timesenmap.pipeline.clouds import Widening
 from timesenmap.pipeline.errors import SceneReadError
+from timesenmap.pipeline.remote import patiently
 from timesenmap.pipeline.resample import Footing, Method, footing, resample
 
 _REFUSAL = re.compile("HTTP response code: ?40[13]|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch")
@@ -77,7 +79,12 @@ class AssetSource:
 
 
 def read_asset(
-    source: AssetSource, grid: GeoBox, *, method: Method, gdal: Mapping[str, str] | None = None
+    source: AssetSource,
+    grid: GeoBox,
+    *,
+    method: Method,
+    gdal: Mapping[str, str] | None = None,
+    widening: Widening | None = None,
 ) -> NDArray[np.uint16]:
     """Read an asset onto a window of the grid.
 
@@ -94,6 +101,8 @@ def read_asset(
         to the right or below).
     gdal
         GDAL configuration while reading.
+    widening
+        For scene classes: how far clouds are widened, before sampling, on the source's own pixels.
 
     Returns
     -------
@@ -105,7 +114,7 @@ def read_asset(
     SceneReadError
         The asset cannot be opened or read, or is no such raster.
     """
-    read = partial(_needed, source, grid=grid, method=method)
+    read = partial(_needed, source, grid=grid, method=method, widening=widening)
     signer = SIGNERS.get(source.signing)
     if signer is None:
         sampled, cause = _attempt(source, source.href, read, gdal)
@@ -125,9 +134,13 @@ def _attempt(
     source: AssetSource, href: str, read: Callable[[rasterio.DatasetReader], _Sampled], gdal: Mapping[str, str] | None
 ) -> tuple[_Sampled, SceneReadError | None]:
     """Open an address and read, or say why not."""
+
+    def open_and_read(settings: Mapping[str, str]) -> _Sampled:
+        with rasterio.Env(**settings), rasterio.open(href, sharing=False) as raster:
+            return read(raster)
+
     try:
-        with rasterio.Env(**{**_GDAL, **(gdal or {})}), rasterio.open(href, sharing=False) as raster:
-            return read(raster), None
+        return patiently(open_and_read, href, {**_GDAL, **(gdal or {})}), None
     except SceneReadError as error:
         return None, error
     except (rasterio.errors.RasterioError, ProjError, OSError) as error:
@@ -159,7 +172,9 @@ def _is_refusal(cause: object) -> bool:
     return _REFUSAL.search(str(cause)) is not None
 
 
-def _needed(source: AssetSource, raster: rasterio.DatasetReader, *, grid: GeoBox, method: Method) -> _Sampled:
+def _needed(
+    source: AssetSource, raster: rasterio.DatasetReader, *, grid: GeoBox, method: Method, widening: Widening | None
+) -> _Sampled:
     """Pixels of the raster that the grid needs, and where in them its pixels fall; None where they do not meet."""
     if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
         raise source.failed(f"{raster.count} band(s) of {raster.dtypes[0]}, not one of uint8 or uint16")
@@ -170,8 +185,10 @@ def _needed(source: AssetSource, raster: rasterio.DatasetReader, *, grid: GeoBox
         raise source.failed("no CRS, or not north-up")
     parts = max(1, int(grid.affine.a / raster.transform.a + 0.5)) if method == "bilinear" else 1
     feet = footing(grid, raster.crs.to_wkt(), raster.transform, parts=parts)
-    window = feet.window(raster.shape, margin=1 if method == "bilinear" else 0)
+    pixel: float = raster.transform.a
+    margin = widening.margin(pixel) if widening else 1 if method == "bilinear" else 0
+    window = feet.window(raster.shape, margin=margin)
     if window is None:
         return None
     pixels = raster.read(1, window=Window.from_slices(*window)).astype(np.uint16, copy=False)
-    return pixels, feet.moved(window)
+    return widening(pixels, pixel) if widening else pixels, feet.moved(window)

@@ -105,6 +105,7 @@ class RunRecord(_Record):
     scenes: tuple[SceneRecord, ...]
     refused: tuple[RefusedRecord, ...]
     set_aside: tuple[int, ...] = Field(description="SCL classes set aside as not clear")
+    cloud_dilation: float = Field(0.0, description="metres by which clouds and shadows were widened")
     encoder: EncoderRecord
     observations: ObservationRecord
     maps: tuple[MapRecord, ...]

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import rasterio.errors
 
+from timesenmap.pipeline.errors import SceneReadError
+
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 6
@@ -32,7 +34,8 @@ def patiently(read: Callable[[Mapping[str, str]], T], href: str, gdal: Mapping[s
     """Open and read a file, again where its service fails; local files are read once.
 
     On top of what GDAL itself tries again (`GDAL_HTTP_MAX_RETRY`): it does not notice that the body of an answer
-    broke off, or was something else, until it decodes the pixels.
+    broke off, or was something else, until it decodes the pixels; and a header that broke off may open as a raster
+    without CRS. So what a remote raster lacks is no reason to give up at once, either.
 
     Parameters
     ----------
@@ -46,7 +49,7 @@ def patiently(read: Callable[[Mapping[str, str]], T], href: str, gdal: Mapping[s
 
     Raises
     ------
-    rasterio.errors.RasterioError, OSError
+    rasterio.errors.RasterioError, OSError, SceneReadError
         Of the last attempt, or of the first one where the service says that the file is not there or not allowed.
     """
     pause = float(gdal.get("GDAL_HTTP_RETRY_DELAY", "1"))
@@ -54,7 +57,7 @@ def patiently(read: Callable[[Mapping[str, str]], T], href: str, gdal: Mapping[s
     for attempt in range(1, attempts):
         try:
             return read(gdal if attempt == 1 else {**gdal, **_FORGET})
-        except (rasterio.errors.RasterioError, OSError) as error:
+        except (rasterio.errors.RasterioError, OSError, SceneReadError) as error:
             said = str(error.__cause__ or error)
             if _FINAL.search(f"{error} {said}"):
                 raise

@@ -85,6 +85,7 @@ def render_report(out: Path, record: RunRecord) -> str:
         months_chart=_months_chart(record),
         seen_chart=_seen_chart(record),
         set_aside=[f"{code} ({_SCENE_CLASSES.get(code, 'unknown')})" for code in record.set_aside],
+        cloud_dilation=record.cloud_dilation,
         rules=_rules(record.scenes),
         job=json.dumps(record.job, indent=1, ensure_ascii=False, sort_keys=True),
     )

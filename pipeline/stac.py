@@ -291,11 +291,12 @@ def _description(record: RunRecord) -> str:
 
 def _lineage(record: RunRecord) -> str:
     rules = sorted({rule for scene in record.scenes for rule in scene.radiometry.values()})
+    widened = f" (clouds and shadows widened by {record.cloud_dilation:g} m)" if record.cloud_dilation else ""
     return (
         f"{figures.scenes(record)} of {record.catalogue}; reflectance by item ({'; '.join(rules)}); pixels of SCL "
-        f"classes {', '.join(map(str, record.set_aside))} set aside; monthly medians; encoder '{record.encoder.name}' "
-        f"({record.encoder.precision} on {record.encoder.device}); class of the nearest prompt in the space of "
-        f"{record.encoder.text_tower}."
+        f"classes {', '.join(map(str, record.set_aside))}{widened} set aside; monthly medians; encoder "
+        f"'{record.encoder.name}' ({record.encoder.precision} on {record.encoder.device}); class of the nearest prompt "
+        f"in the space of {record.encoder.text_tower}."
     )
 
 

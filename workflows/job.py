@@ -67,6 +67,9 @@ class Job(BaseModel):
     set_aside: Annotated[tuple[int, ...], BeforeValidator(_one_or_many)] = Field(
         tuple(sorted(SCL_SET_ASIDE)), description="SCL classes that are not clear observations"
     )
+    cloud_dilation: float = Field(
+        0.0, ge=0, le=2000, description="metres by which clouds and cloud shadows (SCL 3, 8, 9, 10) are widened"
+    )
     max_cloud_cover: float | None = Field(
         None, ge=0, le=100, description="leave out scenes with more cloud than this, in percent"
     )

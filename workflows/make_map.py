@@ -136,6 +136,7 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
             tile,
             plan.period,
             set_aside=plan.job.set_aside,
+            cloud_dilation=plan.job.cloud_dilation,
             gdal=plan.search.profile.gdal,
         )
         checksum = write_tile(workspace.cube, tile, reflectance, clear)

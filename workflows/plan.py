@@ -72,7 +72,13 @@ class Plan:
             }
             for scene in self.search.scenes
         ]
-        return signature(format=_CUBE_FORMAT, place=self.place, scenes=scenes, set_aside=sorted(self.job.set_aside))
+        return signature(
+            format=_CUBE_FORMAT,
+            place=self.place,
+            scenes=scenes,
+            set_aside=sorted(self.job.set_aside),
+            cloud_dilation=self.job.cloud_dilation,
+        )
 
     @cached_property
     def embeddings_signature(self) -> str:

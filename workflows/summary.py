@@ -72,6 +72,7 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
         scenes=tuple(_scene(scene) for scene in plan.search.scenes),
         refused=tuple(RefusedRecord(id=refused.id, reason=refused.reason) for refused in plan.search.refused),
         set_aside=plan.job.set_aside,
+        cloud_dilation=plan.job.cloud_dilation,
         encoder=EncoderRecord(
             name=plan.config.name,
             sha256=plan.encoder.sha256,
