@@ -18,6 +18,7 @@ test: $(VENV)/.installed-dev
 
 test-integration: $(VENV)/.installed-dev
 	tests/integration/install-debian-packages
+	PYTHON=$(BIN)/python tests/integration/install-servers
 	$(BIN)/python -m pytest -m integration tests
 
 test-online: $(VENV)/.installed-dev

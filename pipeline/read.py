@@ -21,7 +21,11 @@ from timesenmap.pipeline.errors import SceneReadError
 from timesenmap.pipeline.remote import patiently
 from timesenmap.pipeline.resample import Footing, Method, footing, resample
 
-_REFUSAL = re.compile("HTTP response code: ?40[13]|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch")
+# GDAL says either the code of S3's answer or its text.
+_REFUSAL = re.compile(
+    "HTTP response code: ?40[13]|Access ?Denied|InvalidAccessKeyId|Access Key Id you provided does not exist"
+    "|SignatureDoesNotMatch|signature we calculated does not match"
+)
 
 # What is read of a raster: pixels, and where in them those of the grid fall; None where they do not meet.
 _Sampled = tuple[NDArray[np.uint16], Footing] | None

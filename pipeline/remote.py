@@ -23,8 +23,9 @@ _REMOTE = re.compile(r"(https?|s3|gs|az)://|/vsi(curl|s3|gs|az)")
 
 # What asking again does not change: refused or not there (408, 425 and 429 mean "later").
 _FINAL = re.compile(
-    r"HTTP response code: ?4(?!08|25|29)\d\d|NoSuchKey|NoSuchBucket|AccessDenied|InvalidAccessKeyId"
-    r"|SignatureDoesNotMatch|AWS_SECRET_ACCESS_KEY"
+    r"HTTP response code: ?4(?!08|25|29)\d\d|NoSuchKey|specified key does not exist|NoSuchBucket|AccessDenied"
+    r"|Access Denied|InvalidAccessKeyId|Access Key Id you provided does not exist|SignatureDoesNotMatch"
+    r"|signature we calculated does not match|AWS_SECRET_ACCESS_KEY"
 )
 
 T = TypeVar("T")

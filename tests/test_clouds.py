@@ -8,13 +8,18 @@ import rasterio
 import scipy.ndimage
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from outputs_fixture import make_run
 from scene_fixture import make_scene
 
 from timesenmap.pipeline.clouds import NEAR_CLOUD, Widening, within
+from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import tiles
 from timesenmap.pipeline.observe import composite_tile
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.read import AssetSource, read_asset
+from timesenmap.pipeline.record import RunRecord
+from timesenmap.pipeline.report import render_report
+from timesenmap.workflows.job import resolve_job
 
 PERIOD = Period.of(year=2020)
 GRID = GeoBox((70, 90), Affine(10, 0, 600000, 0, -10, 5600040), "EPSG:32631")
@@ -96,3 +101,19 @@ def test_the_count_is_that_of_classes_widened_by_scipy(scenes):
     far = scipy.ndimage.distance_transform_edt(~np.isin(scl, (3, 8, 9, 10))) * 20 > 90
     expected = np.kron(far, np.ones((2, 2), np.uint8))[:70, :90]
     np.testing.assert_array_equal(clear[3], expected)
+
+
+def test_the_setting_is_a_field_of_the_job_and_of_the_record(tmp_path):
+    flags = {"aoi": "3,50,3.1,50.1", "prompts": ("land-cover",), "year": 2020, "out": tmp_path / "out"}
+    assert resolve_job(flags, None).cloud_dilation == 0
+    assert resolve_job(flags | {"cloud_dilation": "60"}, None).cloud_dilation == 60.0
+    with pytest.raises(MapError, match="--cloud-dilation '-1'"):
+        resolve_job(flags | {"cloud_dilation": "-1"}, None)
+    made = make_run(tmp_path / "made")
+    fields = made.record.model_dump(mode="json")
+    del fields["cloud_dilation"]  # as in records of before
+    older = RunRecord.model_validate(fields)
+    assert older.cloud_dilation == 0
+    assert "widened" not in render_report(made.out, older)
+    widened = older.model_copy(update={"cloud_dilation": 60.0})
+    assert "clouds and shadows widened by 60 m" in render_report(made.out, widened)
