@@ -21,9 +21,9 @@ from timesenmap.pipeline.errors import SceneReadError
 from timesenmap.pipeline.remote import patiently
 from timesenmap.pipeline.resample import Footing, Method, footing, resample
 
-# GDAL says either the code of S3's answer or its text.
+# GDAL says either the code of S3's answer or its text; rasterio's error has a name for what it was.
 _REFUSAL = re.compile(
-    "HTTP response code: ?40[13]|Access ?Denied|InvalidAccessKeyId|Access Key Id you provided does not exist"
+    "HTTP response code: ?40[13]|Access ?Denied|Invalid(AccessKeyId|Credentials)|Access Key Id you provided does not exist"
     "|SignatureDoesNotMatch|signature we calculated does not match"
 )
 
@@ -69,7 +69,7 @@ class AssetSource:
 
     def failed(self, cause: object, *, signed: str = "") -> SceneReadError:
         """Make the error for this asset. What follows "?" in its address may be a key and is left out."""
-        said = " ".join(str(cause).split())
+        said = " ".join(str(cause).split()) or type(cause).__name__
         for address in (signed, self.href):
             said = said.replace(address, "it") if address else said
         shown = self.href.partition("?")[0] if urlsplit(self.href).scheme.startswith("http") else self.href
@@ -173,7 +173,7 @@ def _attempt_signed(
 
 
 def _is_refusal(cause: object) -> bool:
-    return _REFUSAL.search(str(cause)) is not None
+    return _REFUSAL.search(f"{type(cause).__name__} {cause}") is not None
 
 
 def _needed(

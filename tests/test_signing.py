@@ -61,6 +61,7 @@ class Azure(ThreadingHTTPServer):
         self.refusals = 0
         self.statuses: list[int] = []
         self.garbage = False
+        self.refusal = ""
         self.content = tiff()
 
     @property
@@ -91,6 +92,8 @@ class Answer(BaseHTTPRequestHandler):
         if parts.hostname is None:
             self.server.asked.append(parts.path)
             self.server.authorizations.append(self.headers.get("Authorization", ""))
+            if self.server.refusal:
+                return self.answer(403, self.server.refusal.encode())
             status = self.server.statuses.pop(0) if self.server.statuses else 200
             return self.answer(status, b"{}" if self.server.garbage else self.server.token())
         signature = parse_qs(parts.query).get("sig", [""])[0]
@@ -267,7 +270,10 @@ def test_keys_of_a_storage_are_sent_and_not_told(azure, monkeypatch, caplog):
     """cdse: path-style addresses at the profile's endpoint, signed with the keys of the environment; refused here."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY-OF-SOMEBODY")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET-OF-SOMEBODY")
-    azure.statuses = [403] * 100
+    azure.refusal = (
+        "<?xml version='1.0'?><Error><Code>InvalidAccessKeyId</Code><Message>The key does not exist in our records."
+        "</Message><AWSAccessKeyId>KEY-OF-SOMEBODY</AWSAccessKeyId></Error>"
+    )
     here = {"AWS_S3_ENDPOINT": azure.url.removeprefix("http://"), "AWS_HTTPS": "NO", "GDAL_HTTP_MAX_RETRY": "0"}
     source = AssetSource("S2X", "B04_10m", "s3://eodata/Sentinel-2/B04.jp2")
     with caplog.at_level(logging.DEBUG), pytest.raises(SceneReadError) as caught:
@@ -275,7 +281,7 @@ def test_keys_of_a_storage_are_sent_and_not_told(azure, monkeypatch, caplog):
     assert azure.asked[0] == "/eodata/Sentinel-2/B04.jp2"
     assert azure.authorizations[0].startswith("AWS4-HMAC-SHA256 Credential=KEY-OF-SOMEBODY/")
     message = str(caught.value)
-    for part in ("item S2X", "asset B04_10m", "403", "credentials are right and not expired"):
+    for part in ("item S2X", "asset B04_10m", "access was refused", "credentials are right and not expired"):
         assert part in message
     assert "SOMEBODY" not in message + caplog.text
 
