@@ -1,6 +1,7 @@
 """Training: configuration, batches, scores, and whole tiny runs that are killed and resumed."""
 
 import csv
+import hashlib
 import json
 import math
 import sys
@@ -522,6 +523,44 @@ def test_training_without_lightning_says_what_to_install(files, train, monkeypat
     monkeypatch.delitem(sys.modules, "timesenmap.model.training_module", raising=False)
     with pytest.raises(ModelError, match=r"pip install 'timesenmap\[train\]'"):
         train(make_config(files))
+
+
+# ---- the shipped encoder
+
+
+def test_the_model_card_is_of_the_shipped_encoder():
+    folder = Path(sys.modules["timesenmap.model"].__path__[0]) / "weights"
+    content = (folder / "starter.safetensors").read_bytes()
+    assert len(content) < 8_000_000
+    assert hashlib.sha256(content).hexdigest() in (folder / "MODEL_CARD.md").read_text("utf-8")
+    config = read_module("starter")[0].config
+    assert (config.name, config.text_tower) == ("starter", "sentence-transformers:all-MiniLM-L6-v2")
+
+
+def test_the_shipped_encoder_names_held_out_land(shared_data):
+    """A part of what the model card says, with the shipped prompts, not the training captions."""
+    from timesenmap.model import load_encoder
+    from timesenmap.model.prompts import class_embeddings, load_prompt_set
+    from timesenmap.model.training import load_training_data
+
+    config = resolve_config(
+        Path(sys.modules["timesenmap.model"].__path__[0]) / "weights" / "starter.yaml",
+        {"series": sorted((shared_data / "series").glob("*.parquet"))},
+    )
+    captions = load_captions()
+    data = load_training_data(config.series, config.split, captions)
+    reflectance, labelled = data.side(data.split.test)
+    classes = {
+        "annual cropland": "Cropland", "grassland": "Grassland", "forest": "Woodland", "water": "Water",
+        "broadleaved forest": "Woodland", "bare": "Bare land and lichens", "shrubland": "Shrubland",
+    }  # fmt: skip
+    truth = np.array([classes.get(captions.names[number], "") if number >= 0 else "" for number in labelled.landcover])
+    rows = np.concatenate([np.flatnonzero(truth == name)[:80] for name in sorted(set(classes.values()))])
+    encoder = load_encoder("starter", device="cpu")
+    prompts = load_prompt_set("land-cover")
+    scores = encoder.embed(reflectance[rows]) @ class_embeddings(prompts, encoder).T
+    named = np.array([c.name for c in prompts.classes])[scores.argmax(1)]
+    assert recall_score(truth[rows], named, average="macro", labels=np.unique(truth[rows])) > 0.6
 
 
 # ---- command
