@@ -23,8 +23,8 @@ from timesenmap.pipeline.resample import Footing, Method, footing, resample
 
 # GDAL says either the code of S3's answer or its text; rasterio's error has a name for what it was.
 _REFUSAL = re.compile(
-    "HTTP response code: ?40[13]|Access ?Denied|Invalid(AccessKeyId|Credentials)|Access Key Id you provided does not exist"
-    "|SignatureDoesNotMatch|signature we calculated does not match"
+    "HTTP response code: ?40[13]|Access ?Denied|Invalid(AccessKeyId|Credentials)|Access Key Id you provided does not"
+    " exist|SignatureDoesNotMatch|signature we calculated does not match"
 )
 
 # What is read of a raster: pixels, and where in them those of the grid fall; None where they do not meet.
