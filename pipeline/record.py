@@ -71,9 +71,7 @@ class MapRecord(_Record):
     confidence_map: str
     classes: tuple[ClassRecord, ...]
     no_data_pixels: int = Field(description="pixels inside the AOI without any clear observation")
-    confidence_histogram: tuple[int, ...] = Field(
-        description="101 counts: pixels with confidence 0, 1, ..., 100"
-    )
+    confidence_histogram: tuple[int, ...] = Field(description="101 counts: pixels with confidence 0, 1, ..., 100")
     checksum: str = Field(description="sha256 of the class map file")
 
 
@@ -82,12 +80,8 @@ class ObservationRecord(_Record):
 
     months: tuple[str, ...] = Field(description="the twelve months, 'YYYY-MM'")
     scenes_by_month: tuple[int, ...]
-    clear_share_by_month: tuple[float, ...] = Field(
-        description="share of AOI pixels with a clear observation"
-    )
-    clear_months_histogram: tuple[int, ...] = Field(
-        description="13 counts: pixels with 0, 1, ..., 12 clear months"
-    )
+    clear_share_by_month: tuple[float, ...] = Field(description="share of AOI pixels with a clear observation")
+    clear_months_histogram: tuple[int, ...] = Field(description="13 counts: pixels with 0, 1, ..., 12 clear months")
 
 
 class RunRecord(_Record):
