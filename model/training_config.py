@@ -89,6 +89,9 @@ class RunConfig(_Model):
     clip_gradient: float | None = Field(default=None, description="largest norm of the gradient", gt=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(default="32-true", description="mixed precision")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
+    devices: int = Field(
+        default=1, description="GPUs to train on (or processes, on the CPU); each takes its part of every batch", ge=1
+    )
     workers: int = Field(default=0, description="processes that prepare batches; 0: none beside the trainer", ge=0)
     threads: int | None = Field(default=None, description="of torch on the CPU; default: torch's own choice", gt=0)
 
@@ -108,6 +111,8 @@ class RunConfig(_Model):
             raise ValueError(f"out '{self.out}' must end in .safetensors")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} leave nothing of {self.epochs} epochs")
+        if self.batch < 2 * self.devices:
+            raise ValueError(f"batch {self.batch} leaves less than two for each of {self.devices} devices")
         if self.split.test + self.split.validation >= 1:
             raise ValueError("split: validation and test leave no cell to train on")
         if (self.hiding.bands or self.hiding.borrowed) and not self.encoder_config.presence:

@@ -5,7 +5,6 @@ it is given, which is derived from seed, epoch and batch number. So a resumed ru
 one would have seen.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,10 +64,16 @@ class EpochBatches(Dataset[PairBatch]):
         Places drawn an epoch (with replacement, by weight), and their number a batch.
     seed, epoch
         What the draws depend on.
+    part
+        (which, of how many): one of several devices gets every so manieth row of each batch, so that all together
+        see the batches that one would see alone.
     """
 
-    def __init__(self, pairs: Pairs, *, samples: int, batch: int, seed: int, epoch: int) -> None:
+    def __init__(
+        self, pairs: Pairs, *, samples: int, batch: int, seed: int, epoch: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self.pairs = pairs
+        self.part = part
         self.batch = batch
         self.seed = seed
         self.epoch = epoch
@@ -80,13 +85,16 @@ class EpochBatches(Dataset[PairBatch]):
         self.rows: Ints = rng.permutation(drawn).astype(np.int64)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.batch)
+        # A last batch with less than a row for each device is left out: none may wait for the others in vain.
+        return len(self.rows) // self.batch + (len(self.rows) % self.batch >= self.part[1])
 
     def __getitem__(self, number: int) -> PairBatch:
         if number >= len(self):
             raise IndexError(number)
-        rows = self.rows[number * self.batch : (number + 1) * self.batch]
-        return self.pairs.batch(rows, np.random.default_rng([self.seed, self.epoch, number]))
+        which, of = self.part
+        rows = self.rows[number * self.batch : (number + 1) * self.batch][which::of]
+        drawn = [self.seed, self.epoch, number, *([which] if of > 1 else [])]
+        return self.pairs.batch(rows, np.random.default_rng(drawn))
 
 
 @dataclass(frozen=True)

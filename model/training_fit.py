@@ -25,6 +25,16 @@ class EpochLines(Callback):
         log.info("epoch %d/%d: %s", pl_module.current_epoch + 1, trainer.max_epochs, scores)
 
 
+def _strategy(config: RunConfig) -> str:
+    """Several devices get processes for the training alone: what comes before and after it happens once, here.
+
+    CUDA cannot be used after a fork; on the CPU a fork spares the children the import that `ensure_torchvision` mends.
+    """
+    if config.devices == 1:
+        return "auto"
+    return "ddp_fork" if config.device == "cpu" or not torch.cuda.is_available() else "ddp_spawn"
+
+
 def fit(module: TrainingModule, config: RunConfig, *, resume: bool, progress: bool) -> tuple[int, int]:
     """Train ``module`` and leave the best epoch's weights in it (the last's without validation series).
 
@@ -37,22 +47,24 @@ def fit(module: TrainingModule, config: RunConfig, *, resume: bool, progress: bo
     """
     validates = len(module.held_out) > 0
     checkpoints = config.folder / "checkpoints"
-    keep = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="best",
-        monitor=MONITORED if validates else None,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-        # After validation: what is saved then has this epoch's score, and the schedule's last step.
-        save_on_train_epoch_end=False if validates else None,
-    )
-    callbacks: list[Callback] = [keep, EpochLines()]
+    # After validation: what is saved then has this epoch's score, and the schedule's last step.
+    when: dict[str, Any] = {
+        "dirpath": checkpoints,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": False if validates else None,
+    }
+    # Two callbacks: the one's save_last writes last.ckpt only in epochs that are the best so far.
+    callbacks: list[Callback] = [EpochLines()]
+    if validates:
+        callbacks.append(ModelCheckpoint(filename="best", monitor=MONITORED, mode="max", **when))
+    callbacks.append(ModelCheckpoint(filename="last", monitor=None, **when))
     if validates and config.patience:
         callbacks.append(EarlyStopping(MONITORED, mode="max", patience=config.patience))
     trainer = Trainer(
         accelerator={"cuda": "gpu"}.get(config.device, config.device),
-        devices=1,
+        devices=config.devices,
+        strategy=_strategy(config),
+        use_distributed_sampler=False,  # the module deals the batches out itself, and each device validates on all
         precision=config.precision,
         max_epochs=config.epochs,
         gradient_clip_val=config.clip_gradient,
@@ -74,9 +86,8 @@ def fit(module: TrainingModule, config: RunConfig, *, resume: bool, progress: bo
         # A resumed run finds its own checkpoints there; another run's folder was refused before.
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         trainer.fit(module, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+    epochs = int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
     best = checkpoints / "best.ckpt"
-    if not validates or not best.exists():
-        return trainer.current_epoch, trainer.current_epoch
-    kept = torch.load(best, map_location="cpu", weights_only=True)
+    kept = torch.load(best if validates and best.exists() else last, map_location="cpu", weights_only=True)
     module.load_state_dict(kept["state_dict"])
-    return trainer.current_epoch, int(kept["epoch"]) + 1
+    return epochs, int(kept["epoch"]) + 1

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import Labelled
+from timesenmap.model.gathering import gathered, undealt
 from timesenmap.model.losses import Scale, TargetQueue, info_nce
 from timesenmap.model.masking import draw_masking
 from timesenmap.model.pooling import AttentionPooling
@@ -99,7 +100,12 @@ class TrainingModule(LightningModule):
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Batches of the current epoch; Lightning asks anew before each."""
         batches = EpochBatches(
-            self.pairs, samples=self.samples, batch=self.run.batch, seed=self.run.seed, epoch=self.current_epoch
+            self.pairs,
+            samples=self.samples,
+            batch=self.run.batch,
+            seed=self.run.seed,
+            epoch=self.current_epoch,
+            part=(self.global_rank, self.trainer.world_size),
         )
         return DataLoader(batches, batch_size=None, num_workers=self.run.workers)
 
@@ -107,17 +113,18 @@ class TrainingModule(LightningModule):
         """Validation series."""
         return DataLoader(HeldOut(self.held_out, self.run.batch), batch_size=None)
 
-    def excluded(self, group: Tensor) -> Tensor | None:
-        """(B, B + Q) bool: targets of this batch and of the queue that do not count against an anchor."""
+    def excluded(self, group: Tensor, others: Tensor) -> Tensor | None:
+        """(B, B + O) bool: targets of this batch (B,) and of others (O,) that do not count against an anchor."""
         if self.spared is None:
             return None
-        groups = torch.cat([group, self.queue.held()[1]])
+        groups = torch.cat([group, others])
         known = (group >= 0)[:, None] & (groups >= 0)[None, :]
         return self.spared[group.clamp(min=0)[:, None], groups.clamp(min=0)[None, :]] & known
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Seed what the step draws."""
-        seeds = np.random.SeedSequence([self.run.seed, self.current_epoch, batch_idx])
+        rank = [self.global_rank] if self.trainer.world_size > 1 else []
+        seeds = np.random.SeedSequence([self.run.seed, self.current_epoch, batch_idx, *rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
@@ -125,11 +132,18 @@ class TrainingModule(LightningModule):
         rng = np.random.default_rng([self.run.seed, self.current_epoch, batch_idx, 1])
         masking = draw_masking(rng, share=self.run.hiding.temporal, frames=batch.reflectance.shape[1])
         anchors = self.encoder(batch.reflectance, masking=masking)
-        held, _ = self.queue.held()
-        excluded = self.excluded(batch.group)
         targets = batch.targets if self.pooling is None else self.pooling(batch.targets)
-        loss = info_nce(anchors, targets, self.scale(), queue=held, excluded=excluded)
-        self.queue.push(targets, batch.group)
+        parts = gathered(targets.detach(), batch.group)
+        # The other devices' targets are negatives as well, as they would be in one batch.
+        others = [part for rank, part in enumerate(parts) if rank != self.global_rank]
+        held, held_groups = self.queue.held()
+        negatives = torch.cat([*(part.targets for part in others), held.to(targets)])
+        groups = torch.cat([*(part.groups for part in others), held_groups])
+        loss = info_nce(anchors, targets, self.scale(), queue=negatives, excluded=self.excluded(batch.group, groups))
+        whole = undealt(parts)
+        self.queue.push(*whole)  # the same on every device
+        # Lightning averages gradients over the devices: a part counts by its rows.
+        loss = loss * (len(anchors) * len(parts) / len(whole.groups))
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(anchors))
         return loss
 
