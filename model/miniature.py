@@ -52,11 +52,11 @@ class MiniatureSize:
 
     Attributes
     ----------
-    pictures, tower_epochs
-        Captioned pictures of the CLIP, and passes over them.
+    pictures, tower_epochs, tower_batch
+        Captioned pictures of the CLIP, and its training.
     train, test
         Places with a series and four photos each.
-    width, depth, epochs, batch
+    width, depth, epochs, batch, learning_rate
         Of the encoder and its training.
     vary
         What is ablated.
@@ -70,12 +70,16 @@ class MiniatureSize:
     depth: int
     epochs: int
     batch: int = 256
+    learning_rate: float = 3e-3
+    tower_batch: int = 128
     vary: tuple[Vary, ...] = ("masking", "pooling")
 
 
 SIZES: Final = {
     "full": MiniatureSize(3200, 12, 2400, 800, width=64, depth=2, epochs=100),
-    "quick": MiniatureSize(960, 8, 576, 240, width=32, depth=2, epochs=40, batch=64, vary=("masking",)),
+    "quick": MiniatureSize(
+        800, 8, 480, 200, width=48, depth=2, epochs=60, batch=48, learning_rate=5e-3, tower_batch=32, vary=("masking",)
+    ),
 }
 
 
@@ -124,7 +128,15 @@ def run_miniature(folder: Path, *, size: str = "full", seed: int = 0, stage: Sta
             pictures.append(draw_view(place, rng, blocked=0.0))
             advance(1)
     with stage("train CLIP", amounts.tower_epochs * len(pictures), "pictures") as advance:
-        tower = train_tower(folder / "tower", places, pictures, epochs=amounts.tower_epochs, seed=seed, advance=advance)
+        tower = train_tower(
+            folder / "tower",
+            places,
+            pictures,
+            epochs=amounts.tower_epochs,
+            batch=amounts.tower_batch,
+            seed=seed,
+            advance=advance,
+        )
 
     for side, number in (("train", amounts.train), ("test", amounts.test)):
         simulated = draw_places(number, rng)
@@ -175,7 +187,7 @@ def training_config(folder: Path, tower: str, amounts: MiniatureSize, *, seed: i
         epochs=amounts.epochs,
         warmup_epochs=1,
         batch=amounts.batch,
-        learning_rate=3e-3,
+        learning_rate=amounts.learning_rate,
         queue=min(2048, amounts.train // 2),
         validation_prompts=None,  # no label chooses the weights: the last epoch's are taken
         split=SplitConfig(validation=0, test=0),  # the test places are others

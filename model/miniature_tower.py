@@ -82,7 +82,7 @@ def train_tower(
         torch.manual_seed(seed)
         model = open_clip.CLIP(**_SHAPE)
     tokenizer = open_clip.SimpleTokenizer(context_length=_SHAPE["text_cfg"]["context_length"])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     steps = -(-len(images) // batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, epochs * steps))
     model.train()
