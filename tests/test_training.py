@@ -479,6 +479,8 @@ def test_early_stopping_keeps_the_best_epoch(files, train):
     # A learning rate of next to nothing: the first epoch is as good as any later one.
     result = train(make_config(files, epochs=30, patience=2, learning_rate=1e-12))
     assert result.epochs == (3, 1)
+    last = torch.load(files / "tiny.training" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 2, "the last epoch can be resumed from, not only the best"
 
 
 def test_rows_can_be_excluded_or_left_out_as_a_source(files, train):
