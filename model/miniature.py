@@ -115,7 +115,7 @@ def run_miniature(folder: Path, *, size: str = "full", seed: int = 0, stage: Sta
     if size not in SIZES:
         raise ModelError(f"size '{size}': choose one of {', '.join(SIZES)}")
     if folder.exists() and any(folder.iterdir()):
-        raise ModelError(f"folder '{folder}' is not empty: name another one")
+        raise ModelError(f"folder '{folder}' is not empty: remove it or name another one")
     folder.mkdir(parents=True, exist_ok=True)
     amounts = SIZES[size]
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -100,7 +100,6 @@ def prepare_crops(
         "gaps": gaps,
         "year": year,
         "points a shard": points_a_shard,
-        "points repeated in a later file": repeated,
         "bands": list(BANDS),
     }
     manifest = Manifest.resume_or_start(out, header)
@@ -110,7 +109,12 @@ def prepare_crops(
     for position, shard in _unordered(make_crops, tasks, workers=workers):
         manifest.add(todo[position], shard)
         advance(len(tasks[position].points))
-    return manifest.counts()
+    counts = manifest.counts()
+    if repeated:
+        reason = "point of an earlier file, too"
+        examples = {**counts.examples, reason: tuple(repeated[:3])}
+        return replace(counts, remarks={**counts.remarks, reason: len(repeated)}, examples=examples)
+    return counts
 
 
 def make_crops(task: CropTask) -> Shard:
@@ -179,16 +183,17 @@ def _read(file: Any, name: str, task: CropTask) -> Place:
     return place
 
 
-def _points_of(sources: Sequence[Path]) -> tuple[list[tuple[Path, str]], int]:
-    """(file, group) of every point, and how many were in an earlier file already."""
+def _points_of(sources: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[str]]:
+    """(file, group) of every point, and those that were in an earlier file already."""
     if len({path.name for path in sources}) != len(sources):
         raise ModelError("two Sen4Map files have the same name: rename one of them")
     seen: set[str] = set()
-    points, repeated = [], 0
+    points: list[tuple[Path, str]] = []
+    repeated: list[str] = []
     for path in sources:
         for name in list_points(path):
             if name in seen:
-                repeated += 1
+                repeated.append(f"{path.name}, {name}")
             else:
                 seen.add(name)
                 points.append((path, name))

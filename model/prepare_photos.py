@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -67,8 +68,6 @@ def prepare_photos(
         "dim": tower.dim,
         "photos": digest(wanted),
         "photos a shard": photos_a_shard,
-        "pictures with other names": len(photos.misnamed),
-        "pictures with a name used before": len(photos.repeated),
     }
     manifest = Manifest.resume_or_start(out, header)
     todo = [number for number in range(len(units)) if number not in manifest.finished]
@@ -77,7 +76,13 @@ def prepare_photos(
         for number in todo:
             shard = _embed_photos(units[number], photos, tower, pool, strict=strict, batch=batch, advance=advance)
             manifest.add(number, shard)
-    return manifest.counts()
+    counts = manifest.counts()
+    left = {"picture not named like a photo": photos.misnamed, "picture of a name used before": photos.repeated}
+    return replace(
+        counts,
+        remarks={**counts.remarks, **{reason: len(paths) for reason, paths in left.items() if paths}},
+        examples={**counts.examples, **{reason: tuple(map(str, paths[:3])) for reason, paths in left.items() if paths}},
+    )
 
 
 def wanted_keys(crops: PreparedRows) -> list[str]:

@@ -121,7 +121,8 @@ def test_a_point_of_two_files_is_taken_from_the_first(tmp_path):
     counts = prepare_crops([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "crops")
     assert counts.rows == 4
     crops = PreparedRows([tmp_path / "crops"], kind="crops")
-    assert crops.headers[0]["points repeated in a later file"] == 1
+    assert counts.remarks == {"point of an earlier file, too": 1}
+    assert counts.examples["point of an earlier file, too"] == (f"b.h5, Lucas_Point_{NUMBERS[2]}",)
     np.testing.assert_array_equal(crops.read("image", np.array([2]))[0], first[NUMBERS[2]])
 
 
@@ -198,6 +199,7 @@ def photo_folder(tmp_path):
             key = f"NL_{number}{direction}"
             colours[key] = rng.integers(0, 256, 3)
             Image.new("RGB", (32, 24), tuple(int(c) for c in colours[key])).save(folder / f"{key}.png")
+    Image.new("RGB", (8, 8)).save(folder / "dog.png")
     damaged = f"NL_{NUMBERS[0]}S"
     (folder / f"{damaged}.png").write_bytes(b"\x89PNG no more")
     del colours[damaged]
@@ -218,6 +220,7 @@ def test_photos_are_embedded_and_the_missing_and_damaged_counted(tmp_path, photo
     assert counts.rows == 5
     assert counts.skipped == {"missing photo": 6, "corrupt photo": 1}
     assert damaged in counts.examples["corrupt photo"][0]
+    assert counts.remarks == {"picture not named like a photo": 1}
     assert sum(done) == 0  # every photo wanted was counted once
     photos = PhotoEmbeddings([tmp_path / "emb"])
     assert photos.tower == "open_clip:mean/colour"
