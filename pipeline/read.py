@@ -15,11 +15,14 @@ from pyproj.exceptions import ProjError
 from rasterio.windows import Window
 
 from timesenmap.catalogs.errors import CatalogError
+from timesenmap.catalogs.redaction import redact_gdal_log
 from timesenmap.catalogs.signing import SIGNERS, SasSigner, Signing
 from timesenmap.pipeline.clouds import Widening
 from timesenmap.pipeline.errors import SceneReadError
 from timesenmap.pipeline.remote import patiently
 from timesenmap.pipeline.resample import Footing, Method, footing, resample
+
+redact_gdal_log()
 
 # GDAL says either the code of S3's answer or its text; rasterio's error has a name for what it was.
 _REFUSAL = re.compile(
