@@ -27,7 +27,7 @@ from timesenmap.model.prompt_files import write_prompt_file
 from timesenmap.model.prompts import Family, PromptSet, ambiguous_classes, class_embeddings, load_prompt_set
 from timesenmap.model.zero_shot import FRAMES, Composites, composited, cosines, fit_hub_means, hub_means_of
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.evaluate_places import ablation, retrieval, scenicness
+from timesenmap.workflows.evaluate_places import CONTEXT, ablation, retrieval, scenicness
 from timesenmap.workflows.progress import Stages, set_up_logging
 
 if TYPE_CHECKING:
@@ -150,16 +150,13 @@ def _show(reports: Sequence[ZeroShotReport]) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-@click.group(context_settings=_CONTEXT)
+@click.group(context_settings=CONTEXT)
 @click.version_option(package_name="timesenmap", prog_name="evaluate-encoder")
 def main() -> None:
     """Evaluate an encoder."""
 
 
-@main.command("zero-shot", context_settings=_CONTEXT)
+@main.command("zero-shot", context_settings=CONTEXT)
 @click.option(
     "--data", required=True, help="parquet of series (B02_m01 .. and a column of class names) or prepared crops"
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("timesenmap.evaluate_encoder")
 
 PATH = click.Path(path_type=Path)
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _encoder = click.option(
     "--encoder", "encoder_name", default="starter", show_default=True, help="shipped name or .safetensors"
 )
@@ -36,7 +37,7 @@ _out = click.option("--out", type=PATH, help="folder for JSON and Markdown")
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps")
 
 
-@click.command("retrieval")
+@click.command("retrieval", context_settings=CONTEXT)
 @click.option("--data", required=True, type=PATH, help="folder of prepare-training crops")
 @click.option("--photos", "photo_folders", multiple=True, type=PATH, help="folders of prepare-training photos")
 @click.option("--places", "limit", type=click.IntRange(2), help="at most so many places, drawn at random")
@@ -59,13 +60,13 @@ def retrieval(
     out: Path | None,
     device: str,
 ) -> None:
-    r"""Find places by their photos, photos by their place, and places by the name of their country or region.
+    """Find places by their photos, photos by their place, and places by the name of their country or region.
 
     \b
     evaluate-encoder retrieval --data crops/test --photos photos/test --encoder encoder.safetensors --out eval/
 
     Without --photos only country and region are asked. Exit codes: 0 done, 2 bad input, 1 failed.
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging()
     from timesenmap.model.encoder import load_encoder  # noqa: PLC0415 - torch takes seconds, --help needs none
 
@@ -95,7 +96,7 @@ def retrieval(
     deliver(report, sheets, title="Retrieval", stem="retrieval", out=out, as_json=as_json, notes=notes)
 
 
-@click.command("scenicness")
+@click.command("scenicness", context_settings=CONTEXT)
 @click.option("--data", required=True, type=PATH, help="folder of prepared crops, or a parquet of series")
 @click.option("--votes", required=True, type=PATH, help="ScenicOrNot votes: CSV with place and rating")
 @click.option("--places", "rated", required=True, type=PATH, help="ScenicOrNot places: CSV with id, lat and lon")
@@ -126,13 +127,13 @@ def scenicness(
     out: Path | None,
     device: str,
 ) -> None:
-    r"""Correlate how scenic a place's year reads with how scenic people found photos nearby.
+    """Correlate how scenic a place's year reads with how scenic people found photos nearby.
 
     \b
     evaluate-encoder scenicness --data crops/test --votes votes.csv --places places.csv --ensembling late
 
     Exit codes: 0 done, 2 bad input, 1 failed.
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging()
     sentences = load_scenic_prompts(prompts)
     ratings = read_ratings(votes, rated, least=min_votes)
@@ -161,7 +162,7 @@ def scenicness(
     deliver(report, [sheet], title="Scenicness", stem="scenicness", out=out, as_json=as_json, notes=notes)
 
 
-@click.command("ablation")
+@click.command("ablation", context_settings=CONTEXT)
 @click.option("--config", "file", required=True, type=PATH, help="YAML of a run of train-encoder with targets: photos")
 @click.option(
     "--vary",
@@ -180,14 +181,14 @@ def scenicness(
 def ablation(
     *, file: Path, vary: "tuple[Vary, ...]", data: Path, prompts: str, labels: str, as_json: bool, out: Path | None
 ) -> None:
-    r"""Train variants of a run that differ in one thing, and test all with 12 months, 4 seasons, 1 year and 1 month.
+    """Train variants of a run that differ in one thing, and test all with 12 months, 4 seasons, 1 year and 1 month.
 
     \b
     evaluate-encoder ablation --config photos.yaml --data crops/test --vary masking --vary pooling --out eval/
 
     Encoders are written beside the run's; interrupted, it goes on where it was. Exit codes: 0 done, 2 bad input,
     1 failed.
-    """
+    """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging()
     from timesenmap.model.ablation import ablate, variants  # noqa: PLC0415 - torch takes seconds, --help needs none
     from timesenmap.model.training import import_fit  # noqa: PLC0415
