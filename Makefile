@@ -29,6 +29,7 @@ bench: $(VENV)/.installed-dev
 
 # The paper in small: simulated places, drawn photos, a small CLIP trained on them and frozen, then the paper's training.
 miniature: $(VENV)/.installed-dev
+	rm -rf miniature
 	$(BIN)/python -m timesenmap.workflows.miniature --out miniature
 
 # The shipped starter encoder, trained anew from the labelled series in SERIES (a folder of parquet files).

@@ -43,7 +43,6 @@ def main(file: Path | None, resume: bool, show_config: bool, **flags: Any) -> No
 
     terminal = sys.stderr.isatty()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # advice and advertisements
     flags |= {name: flags[name] or None for name in ("series", "crops", "photos")}
     try:
         config = resolve_config(file, flags)
@@ -59,10 +58,12 @@ def main(file: Path | None, resume: bool, show_config: bool, **flags: Any) -> No
 
 
 def _train(config: "RunConfig", *, resume: bool, progress: bool) -> "TrainingResult":
-    from timesenmap.model.training import train  # noqa: PLC0415 - torch is slow to load
+    from timesenmap.model.training import import_fit, train  # noqa: PLC0415 - torch is slow to load
     from timesenmap.model.training_config import PhotoTrainingConfig, TrainingConfig  # noqa: PLC0415
     from timesenmap.model.training_photos import train_photos  # noqa: PLC0415
 
+    import_fit()  # first: importing Lightning sets the level of its log, and what it says is advice and advertisements
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if isinstance(config, PhotoTrainingConfig):
         return train_photos(config, resume=resume, progress=progress)
     assert isinstance(config, TrainingConfig)
