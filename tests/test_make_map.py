@@ -252,6 +252,24 @@ def test_foreign_checkpoint_is_refused(job: list[object], tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_words_that_cannot_be_embedded_are_found_before_the_cube_is_made(job: list[object], tmp_path: Path) -> None:
+    """Hub means fitted with another encoder: hours of compositing must not come before the refusal."""
+    shipped = load_prompt_set("land-cover")
+    means = {
+        "encoder_sha256": "0" * 64,
+        "wording_sha256": shipped.wording_sha256,
+        "rows": 10,
+        "means": [0.1] * len(shipped.classes),
+    }
+    path = tmp_path / "hubs.yaml"
+    path.write_text(yaml.safe_dump(shipped.model_dump(mode="json", exclude_defaults=True) | {"hub_means": means}))
+    flags = [path if flag == "land-cover" else flag for flag in job]
+    result = run(*flags, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert "hub_means" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_output_of_another_job_is_refused(job: list[object], made: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
     result = run(*job, "--resolution", 20, "--out", made)

@@ -6,6 +6,7 @@ the cube, the labels and the maps are made, each tile once, and described.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -123,7 +124,12 @@ def prepare(job: Job, stages: Stages) -> Plan:
         plan.require_scenes()
         check_folder(job.out, plan.place)
         advance(1)
-    return plan
+    with stages.stage("prompts", len(prompt_sets), "set") as advance:
+        questions = []
+        for prompts in prompt_sets:
+            questions.append(Question.of(prompts, encoder))
+            advance(1)
+    return replace(plan, questions=tuple(questions))
 
 
 def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
@@ -184,12 +190,7 @@ def label_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
     """Give every pixel, for each prompt set, its class and confidence; a pixel is encoded once for all sets."""
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
     embeddings = workspace.embeddings if plan.job.keep_embeddings else None
-    encoder = load_encoder(plan.job.encoder)
-    with stages.stage("prompts", len(plan.prompt_sets), "set") as advance:
-        questions = {}
-        for prompts in plan.prompt_sets:
-            questions[plan.labels_stage(prompts)] = Question.of(prompts, encoder)
-            advance(1)
+    questions = {plan.labels_stage(prompts): plan.questions[n] for n, prompts in enumerate(plan.prompt_sets)}
 
     def work(tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
         asked = {stage: question for stage, question in questions.items() if stage in wanted}

@@ -1,6 +1,7 @@
 """The plan of a run: everything that was asked, checked and found, before anything is written."""
 
 import collections
+import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +20,14 @@ from timesenmap.pipeline.aoi import Aoi
 from timesenmap.pipeline.encode import EncoderRef, encoder_of
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.label import Question
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.workspace import signature
 from timesenmap.workflows.job import Job
 
 # Rates for a forecast, stated with it: what one process reads and decodes from a service in the same region.
 READ_MB_PER_SECOND = 40.0
+OPEN_SECONDS = {"on disk": 0.003, "over the network": 0.1}
 
 # Raised whenever the same scenes would give another cube.
 _CUBE_FORMAT = 2
@@ -43,6 +46,7 @@ class Plan:
     config: EncoderConfig
     tiles: tuple[Tile, ...]
     search: SceneSearch
+    questions: tuple[Question, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -162,8 +166,12 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
     rate = len(sample) / (time.perf_counter() - started)
     read = sum(_bytes_read(plan, scene.footprint) for scene in plan.search.scenes)
     store = plan.pixels * 12 * (2 * len(BANDS) + 1)
-    seconds = read / 1e6 / READ_MB_PER_SECOND + plan.pixels / rate
+    where = "over the network" if "://" in plan.search.scenes[0].href(BANDS[0]) else "on disk"
+    files = len(plan.search.scenes) * (len(BANDS) + 1) * len(plan.tiles)
+    opening = files * OPEN_SECONDS[where] / (os.cpu_count() or 1)
+    seconds = opening + read / 1e6 / READ_MB_PER_SECOND + plan.pixels / rate
     missing = [f"{year}-{month:02d}" for (year, month), n in zip(plan.period.months, by_month, strict=True) if not n]
+    reckoned = f"each file opened in {1000 * OPEN_SECONDS[where]:g} ms, read at {READ_MB_PER_SECOND:g} MB/s"
     return [
         ("area", f"{plan.aoi.name}, {height} x {width} pixels of {plan.job.resolution:g} m in {plan.grid.crs}"),
         ("period", f"{plan.period.start} to {plan.period.end}"),
@@ -176,13 +184,13 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
         ("months without a scene", ", ".join(missing) or "none"),
         ("missing passes", plan.missing_passes or ("none" if plan.job.max_cloud_cover is None else "not judged")),
         ("tiles", f"{len(plan.tiles)} of up to {plan.job.tile_size} x {plan.job.tile_size} ({plan.pixels:,} pixels)"),
-        ("to read", f"about {read / 1e9:.2f} GB before compression"),
-        ("to store", f"at most {store / 1e9:.2f} GB for the cube before compression"),
+        ("to read", f"about {_size(read)} before compression, from at most {files:,} files {where}"),
+        ("to store", f"at most {_size(store)} for the cube before compression"),
         (
             "encoder",
             f"{plan.config.name} on {plan.encoder.device} in {plan.encoder.precision}: {rate:,.0f} pixels/s now",
         ),
-        ("time", f"about {_duration(seconds)} (reading at {READ_MB_PER_SECOND:g} MB/s, encoding as measured)"),
+        ("time", f"about {_duration(seconds)} ({reckoned}; encoding as measured)"),
         ("maps", ", ".join(f"{prompts.name} ({len(prompts.classes)} classes)" for prompts in plan.prompt_sets)),
     ]
 
@@ -199,6 +207,10 @@ def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:
     shared = plan.aoi.geometry.intersection(footprint).area / plan.aoi.geometry.area
     square_metres = plan.pixels * plan.job.resolution**2
     return float(shared * square_metres * (4 * 2 / 100 + (6 * 2 + 1) / 400))
+
+
+def _size(amount: float) -> str:
+    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
 
 
 def _duration(seconds: float) -> str:
