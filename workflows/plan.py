@@ -24,6 +24,7 @@ from timesenmap.pipeline.label import Question
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.workspace import signature
 from timesenmap.workflows.job import Job
+from timesenmap.workflows.progress import duration
 
 # Rates for a forecast, stated with it: what one process reads and decodes from a service in the same region.
 READ_MB_PER_SECOND = 40.0
@@ -190,7 +191,7 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
             "encoder",
             f"{plan.config.name} on {plan.encoder.device} in {plan.encoder.precision}: {rate:,.0f} pixels/s now",
         ),
-        ("time", f"about {_duration(seconds)} ({reckoned}; encoding as measured)"),
+        ("time", f"about {duration(seconds)} ({reckoned}; encoding as measured)"),
         ("maps", ", ".join(f"{prompts.name} ({len(prompts.classes)} classes)" for prompts in plan.prompt_sets)),
     ]
 
@@ -211,9 +212,3 @@ def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:
 
 def _size(amount: float) -> str:
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -109,13 +109,14 @@ class _Pace:
         if not self._mine:
             return ""
         rate = self._mine / max(time.monotonic() - self._started, 1e-9)
-        return f"{_si(rate)}{self.unit}/s, {_duration((self.total - self.done) / rate)} left"
+        return f"{_si(rate)}{self.unit}/s, {duration((self.total - self.done) / rate)} left"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 100:
+def duration(seconds: float) -> str:
+    """Time as people say it: "45 s", "12 min", "3.5 h"."""
+    if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _si(value: float) -> str:
