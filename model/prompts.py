@@ -46,6 +46,8 @@ FAMILY_TEMPLATES: dict[Family, str] = {
     "satellite": "a satellite image of {}.",
 }
 
+_MOST_CLASSES = 254
+
 # A set's name becomes a file name beside the other files of a run; these are taken.
 RESERVED_NAMES = frozenset({"catalog", "collection", "index", "map", "observations", "preview", "run", "work"})
 
@@ -84,7 +86,13 @@ def _set_name(value: str) -> str:
 
 def _code(value: int) -> int:
     if not 1 <= value <= 254:
-        raise ValueError("is outside 1..254 (0 is no data, 255 is kept free); renumber the class")
+        raise ValueError("is outside 1..254 (0 is no data, 255 is unknown); renumber the class")
+    return value
+
+
+def _probability(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("is not a probability from 0 to 1; 60 % is written 0.6")
     return value
 
 
@@ -136,6 +144,20 @@ class PromptSet(_Model):
     )
     classes: tuple[PromptClass, ...] = Field(min_length=2, description="two classes or more")
     hub_means: HubMeans | None = Field(default=None, description="fitted means of the hub correction")
+    unknown_below: Annotated[float, Field(strict=True), AfterValidator(_probability)] | None = Field(
+        default=None, description="probability of the best class below which a pixel of the map is unknown (255)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _codes_for_all(cls, content: Any) -> Any:
+        classes = content.get("classes") if isinstance(content, dict) else None
+        if isinstance(classes, list | tuple) and len(classes) > _MOST_CLASSES:
+            raise ValueError(
+                f"prompt set '{content.get('name')}' has {len(classes)} classes and a map has room for {_MOST_CLASSES} "
+                "(codes 1..254: 0 is no data, 255 is unknown); merge classes or make two sets"
+            )
+        return content
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:

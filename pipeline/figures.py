@@ -8,7 +8,7 @@ import shapely
 
 from timesenmap.pipeline import projection
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.record import GridRecord, MapRecord, RunRecord
+from timesenmap.pipeline.record import ClassRecord, GridRecord, MapRecord, RunRecord
 
 _MONTH_NAMES = (
     "January",
@@ -28,7 +28,7 @@ _MONTH_NAMES = (
 
 @dataclass(frozen=True)
 class ClassArea:
-    """One class of a map with its area; ``share`` (0..1) is of the classified pixels; confidence 0..100."""
+    """One class of a map with its area; ``share`` (0..1) is of the pixels seen; confidence 0..100."""
 
     code: int
     name: str
@@ -66,22 +66,38 @@ def metres_a_pixel(grid: GridRecord) -> float:
 
 def class_areas(map_record: MapRecord, grid: GridRecord) -> list[ClassArea]:
     """Classes that occur in a map, largest first (ties by code)."""
-    hectares = pixel_hectares(grid)
-    total = sum(c.pixels for c in map_record.classes)
-    areas = [
-        ClassArea(
-            code=c.code,
-            name=c.name,
-            colour=c.colour,
-            pixels=c.pixels,
-            hectares=c.pixels * hectares,
-            share=c.pixels / total,
-            mean_confidence=c.mean_confidence,
-        )
-        for c in map_record.classes
-        if c.pixels
-    ]
+    hectares, seen = pixel_hectares(grid), _pixels_seen(map_record)
+    areas = [_area(c, c.name, hectares, seen) for c in map_record.classes if c.pixels]
     return sorted(areas, key=lambda area: (-area.pixels, area.code))
+
+
+def unknown_area(map_record: MapRecord, grid: GridRecord) -> ClassArea | None:
+    """What a map leaves unknown, be it nothing; None where nothing was to be left."""
+    if map_record.unknown is None:
+        return None
+    name = f"{map_record.unknown.name} ({unknown_rule(map_record)})"
+    return _area(map_record.unknown, name, pixel_hectares(grid), _pixels_seen(map_record))
+
+
+def unknown_rule(map_record: MapRecord) -> str:
+    """Return the confidence under which a map's pixels are unknown, in words: 'below 60%'."""
+    return f"below {100 * map_record.unknown_below:g}%"
+
+
+def _pixels_seen(map_record: MapRecord) -> int:
+    return sum(c.pixels for c in map_record.legend)
+
+
+def _area(c: ClassRecord, name: str, pixel: float, seen: int) -> ClassArea:
+    return ClassArea(
+        code=c.code,
+        name=name,
+        colour=c.colour,
+        pixels=c.pixels,
+        hectares=c.pixels * pixel,
+        share=c.pixels / max(1, seen),
+        mean_confidence=c.mean_confidence,
+    )
 
 
 def mean_confidence(map_record: MapRecord) -> float | None:

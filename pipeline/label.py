@@ -31,16 +31,20 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt set, ready to be compared with pixels: class embeddings (k, d), their codes, hub means (k,) if any."""
+    """One prompt set, ready to be compared with pixels: class embeddings (k, d), their codes, hub means (k,) if any.
+
+    Pixels whose class has a probability below ``unknown_below`` (0-1) become unknown.
+    """
 
     prompt_set: str
     class_embeddings: NDArray[np.float32]
     codes: tuple[int, ...]
     temperature: float
     hub_means: NDArray[np.float64] | None = None
+    unknown_below: float = 0.0
 
     @classmethod
-    def of(cls, prompts: PromptSet, encoder: Encoder) -> "Question":
+    def of(cls, prompts: PromptSet, encoder: Encoder, *, unknown_below: float = 0.0) -> "Question":
         """Question that a prompt set asks of the pixels an encoder sees.
 
         Raises ModelError where the set's hub means were fitted with another encoder or wording.
@@ -51,6 +55,7 @@ class Question:
             tuple(one.code for one in prompts.classes),
             encoder.config.temperature,
             hub_means_of(prompts, encoder),
+            unknown_below,
         )
 
 
@@ -117,7 +122,7 @@ def label_tile(
 
     Returns
     -------
-    (questions, 2, y, x) uint8: class code and confidence in percent, for each question.
+    (questions, 2, y, x) uint8: class code (0 no data, 255 unknown) and confidence in percent, for each question.
     """
     return _over_blocks(
         _label_block,
@@ -187,6 +192,7 @@ def _label_block(
             question.codes,
             temperature=question.temperature,
             hub_means=question.hub_means,
+            unknown_below=question.unknown_below,
         )
         layer[0] = classes.reshape(layer[0].shape)
         layer[1] = confidence.reshape(layer[1].shape)

@@ -29,7 +29,7 @@ class LegendClass(Protocol):
 
     @property
     def code(self) -> int:
-        """Value in the raster, 1..254."""
+        """Value in the raster, 1..254; 255 is ``UNKNOWN``."""
 
     @property
     def name(self) -> str:
@@ -46,6 +46,11 @@ class LegendEntry(NamedTuple):
     code: int
     name: str
     colour: str
+
+
+# Pixels whose class was too unsure to be told (``unknown_below``). The grey is the one farthest from every colour of
+# the shipped prompt sets and from the grey of pixels never seen (CIE76).
+UNKNOWN = LegendEntry(255, "unknown", "#7c7c7c")
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,19 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def check_classes(classes: Iterable[LegendClass]) -> list[LegendEntry]:
-    """Return the classes by ascending code; MapError where codes repeat or leave 1..254, or there are none."""
+    """Return the classes by ascending code; MapError where codes repeat or leave 1..254, or there are none.
+
+    ``UNKNOWN`` may stand among them, with its own code, name and colour.
+    """
     entries = sorted((LegendEntry(c.code, c.name, c.colour) for c in classes), key=lambda entry: entry.code)
     if not entries:
         raise MapError("a class map needs at least one class")
     for entry in entries:
         rgb(entry.colour)
-        if not 1 <= entry.code <= 254:
-            raise MapError(f"class code {entry.code} ({entry.name!r}) is outside 1..254: 0 means no data")
+        if not 1 <= entry.code <= 254 and entry != UNKNOWN:
+            raise MapError(
+                f"class code {entry.code} ({entry.name!r}) is outside 1..254: 0 means no data, 255 means unknown"
+            )
     for one, other in itertools.pairwise(entries):
         if one.code == other.code:
             raise MapError(f"class code {one.code} is used twice: for {one.name!r} and {other.name!r}")

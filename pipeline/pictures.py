@@ -38,12 +38,16 @@ def colour_classes(
 ) -> Image.Image:
     """Palette picture of class codes; 0 and codes without a class are transparent.
 
-    Pixels ``unseen`` (y, x) have the grey of what lies in the area and was never observed.
+    Pixels ``unseen`` (y, x), which have the code 0, get the grey of what lies in the area and was never observed.
     """
     colours = {c.code: rgb(c.colour) for c in classes}
-    if unseen is not None:
-        values = np.where(unseen, np.uint8(255), values)
-        colours[255] = rgb(NO_DATA_COLOUR)
+    if unseen is not None and unseen.any():
+        # A palette has 256 places: the grey takes one that no class in the picture needs.
+        spare = np.setdiff1d(np.arange(1, 256), values)
+        free = [int(code) for code in spare if code not in colours] or [int(code) for code in spare]
+        if free:
+            values = np.where(unseen, np.uint8(free[-1]), values)
+            colours[free[-1]] = rgb(NO_DATA_COLOUR)
     return _indexed(values, colours)
 
 

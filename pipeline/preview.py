@@ -62,9 +62,10 @@ def _head(record: RunRecord, room: int) -> Image.Image:
 
 
 def _foot(record: RunRecord, room: int) -> Image.Image:
+    pixels = "pixels seen" if any(map_record.unknown for map_record in record.maps) else "classified pixels"
     lines = lettering.wrap(
         f"{figures.attribution(record)}. Each pixel has the class whose description in words is nearest to its year of "
-        "observations. Shares are of the classified pixels; more in index.html.",
+        f"observations. Shares are of the {pixels}; more in index.html.",
         _SMALL,
         room,
     )
@@ -89,7 +90,7 @@ def _card(out: Path, record: RunRecord, map_record: MapRecord) -> Image.Image:
     """One map among several: title, picture, scale, then legend and confidence side by side."""
     room = _PANEL - _INSET - _GAP // 2
     inset = _confidence(out, record, map_record, _INSET)
-    rows = max(8, inset.height // _LEGEND_ROW, math.ceil(len(map_record.classes) / 2))
+    rows = max(8, inset.height // _LEGEND_ROW, math.ceil(len(map_record.legend) / 2))
     legend = _legend(record, map_record, room, columns=2, rows=min(rows, 15))
     parts = [
         _heading(map_record.title, _PANEL),
@@ -102,7 +103,7 @@ def _card(out: Path, record: RunRecord, map_record: MapRecord) -> Image.Image:
 
 def _panel(out: Path, record: RunRecord, map_record: MapRecord, side: int) -> Image.Image:
     values = pictures.read_picture(out / map_record.class_map, longest=side, categories=True)
-    return _map_picture(pictures.colour_classes(values, map_record.classes), record, side)
+    return _map_picture(pictures.colour_classes(values, map_record.legend), record, side)
 
 
 def _map_picture(coloured: Image.Image, record: RunRecord, side: int, *, line: int = _LINE) -> Image.Image:
@@ -154,16 +155,21 @@ def _round_length(most: float) -> float:
 
 
 def _legend(record: RunRecord, map_record: MapRecord, room: int, *, columns: int, rows: int) -> Image.Image:
-    """Classes that occur, with their share; those too many for ``rows`` lines together in the last one."""
+    """Classes that occur, with their share; those too many for ``rows`` lines together; last what has no class."""
     entries: list[tuple[str, str, float | None]] = [
         (area.colour, area.name, area.share) for area in figures.class_areas(map_record, record.grid)
     ]
-    unseen = [(pictures.NO_DATA_COLOUR, "no clear observation", None)] if map_record.no_data_pixels else []
-    places = columns * rows - len(unseen)
+    unknown = figures.unknown_area(map_record, record.grid)
+    classless: list[tuple[str, str, float | None]] = []
+    if unknown is not None and unknown.pixels:
+        classless.append((unknown.colour, unknown.name, unknown.share))
+    if map_record.no_data_pixels:
+        classless.append((pictures.NO_DATA_COLOUR, "no clear observation", None))
+    places = columns * rows - len(classless)
     if len(entries) > places:
         rest = entries[places - 1 :]
         entries = [*entries[: places - 1], (_PAPER, f"{len(rest)} more classes", sum(s or 0 for *_, s in rest))]
-    entries = [*entries, *unseen]
+    entries = [*entries, *classless]
     used = max(1, min(rows, math.ceil(len(entries) / columns)))
     legend = _paper(room, used * _LEGEND_ROW)
     draw = ImageDraw.Draw(legend)

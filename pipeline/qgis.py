@@ -116,15 +116,18 @@ def _abstract(record: RunRecord) -> str:
 
 
 def _class_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
+    abstract = f"{_abstract(record)} Prompts {map_record.prompt_set} (sha256 {map_record.prompts_sha256})."
+    if map_record.unknown is not None:
+        abstract += f" Unknown (255) where the confidence is {figures.unknown_rule(map_record)}."
     return _Layer(
         file=map_record.class_map,
         title=f"{map_record.title}: classes",
-        abstract=f"{_abstract(record)} Prompts {map_record.prompt_set} (sha256 {map_record.prompts_sha256}).",
+        abstract=abstract,
         provider="gdal",
         crs=record.grid.crs,
         shown=True,
         expanded=True,
-        body=[_no_data(), legend.palette_pipe(map_record.classes)],
+        body=[_no_data(), legend.palette_pipe(map_record.legend)],
     )
 
 
@@ -132,7 +135,7 @@ def _confidence_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
     return _Layer(
         file=map_record.confidence_map,
         title=f"{map_record.title}: confidence (%)",
-        abstract=f"Calibrated probability of the class shown, in percent. {_abstract(record)}",
+        abstract=f"Calibrated probability of the best class, in percent. {_abstract(record)}",
         provider="gdal",
         crs=record.grid.crs,
         shown=False,

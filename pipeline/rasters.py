@@ -59,7 +59,7 @@ def write_class_map(
     grid
         Where the pixels lie; north-up.
     classes
-        Code, name and colour of every class, present or not.
+        Code, name and colour of every class, present or not; ``legend.UNKNOWN`` among them where 255 may occur.
     tags
         GDAL metadata of the file (title, year, licence line, ...).
 

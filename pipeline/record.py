@@ -70,9 +70,18 @@ class MapRecord(_Record):
     class_map: str
     confidence_map: str
     classes: tuple[ClassRecord, ...]
+    unknown: ClassRecord | None = Field(
+        None, description="pixels left unknown (255), with their mean confidence; null where none was to be"
+    )
+    unknown_below: float = Field(0.0, description="probability (0-1) below which a pixel is unknown; 0 = never")
     no_data_pixels: int = Field(description="pixels inside the AOI without any clear observation")
     confidence_histogram: tuple[int, ...] = Field(description="101 counts: pixels with confidence 0, 1, ..., 100")
     checksum: str = Field(description="sha256 of the class map file")
+
+    @property
+    def legend(self) -> tuple[ClassRecord, ...]:
+        """What the map's pixels can be: its classes, and unknown where that was asked for."""
+        return self.classes if self.unknown is None else (*self.classes, self.unknown)
 
 
 class ObservationRecord(_Record):

@@ -82,6 +82,7 @@ def render_report(out: Path, record: RunRecord) -> str:
         no_data_colour=pictures.NO_DATA_COLOUR,
         viewer=_viewer(record),
         maps=[_map(map_record, record) for map_record in record.maps],
+        unknown_rule=figures.unknown_rule,
         months_chart=_months_chart(record),
         seen_chart=_seen_chart(record),
         set_aside=[f"{code} ({_SCENE_CLASSES.get(code, 'unknown')})" for code in record.set_aside],
@@ -102,7 +103,7 @@ def _layers(out: Path, record: RunRecord) -> list[dict[str, Any]]:
     for i, map_record in enumerate(record.maps):
         colours = _distinct(map_record)
         values = pictures.read_picture(out / map_record.class_map, longest=_LONGEST["classes"], categories=True)
-        entries = [c._replace(colour=colours[c.code]) for c in legend.check_classes(map_record.classes)]
+        entries = [c._replace(colour=colours[c.code]) for c in legend.check_classes(map_record.legend)]
         unseen = (values == NO_CLASS) & pictures.area_mask(area, record.grid, values.shape)
         layers.append(
             {
@@ -114,6 +115,7 @@ def _layers(out: Path, record: RunRecord) -> list[dict[str, Any]]:
                 "meanings": {c.colour: c.name for c in entries} | {pictures.NO_DATA_COLOUR: _UNSEEN},
                 "unseen": _UNSEEN if map_record.no_data_pixels else "",
                 "entries": figures.class_areas(map_record, record.grid),
+                "unknown": figures.unknown_area(map_record, record.grid),
             }
         )
         title = f"{map_record.title}: confidence"
@@ -150,7 +152,7 @@ def _distinct(map_record: MapRecord) -> dict[int, str]:
     Where a prompt set gives one colour twice, the later class gets one a shade away that no eye tells apart.
     """
     taken = {pictures.NO_DATA_COLOUR: 0}
-    for c in legend.check_classes(map_record.classes):
+    for c in legend.check_classes(map_record.legend):
         red, green, blue = legend.rgb(c.colour)
         while (colour := f"#{red:02x}{green:02x}{blue:02x}") in taken:
             blue = (blue + 1) % 256
@@ -183,10 +185,13 @@ def _viewer(record: RunRecord) -> dict[str, Any]:
 
 def _map(map_record: MapRecord, record: RunRecord) -> dict[str, Any]:
     areas = figures.class_areas(map_record, record.grid)
+    unknown = figures.unknown_area(map_record, record.grid)
+    rows = areas if unknown is None else [*areas, unknown]
     return {
         "record": map_record,
-        "areas": areas,
-        "largest": max((area.share for area in areas), default=1.0),
+        "rows": rows,
+        "largest": max((area.share for area in rows), default=0.0) or 1.0,
+        "unknown": unknown,
         "absent": [c.name for c in map_record.classes if not c.pixels],
         "classified": sum(area.hectares for area in areas),
         "mean_confidence": figures.mean_confidence(map_record),

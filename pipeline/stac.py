@@ -107,7 +107,7 @@ def _collection(record: RunRecord, items: Sequence[tuple[str, Json]]) -> Json:
 def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str, Json]:
     confidence_band = {
         "name": "confidence",
-        "description": "Calibrated probability of the class of each pixel",
+        "description": "Calibrated probability of the best class of each pixel",
         "data_type": "uint8",
         "nodata": 255,
         "unit": "%",
@@ -148,6 +148,7 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
     properties = {
         "timesenmap:prompt_set": map_record.prompt_set,
         "timesenmap:prompts_sha256": map_record.prompts_sha256,
+        **({"timesenmap:unknown_below": map_record.unknown_below} if map_record.unknown else {}),
     }
     title = f"{map_record.title}, {figures.period(record)}"
     return map_record.prompt_set, _item(record, map_record.prompt_set, title, assets, properties, _CLASSIFICATION)
@@ -263,17 +264,19 @@ def _resolution(grid: GridRecord) -> Json:
 
 def _classes(map_record: MapRecord) -> list[Json]:
     """Classes as the classification extension has them: ``name`` for machines, ``title`` for people."""
-    total = sum(c.pixels for c in map_record.classes) + map_record.no_data_pixels
+    total = sum(c.pixels for c in map_record.legend) + map_record.no_data_pixels
     rows: list[Json] = [{"value": 0, "name": "no_data", "title": legend.NO_DATA_NAME, "nodata": True}]
     rows += [
         {"value": c.code, "name": _slug(c.name), "title": c.name, "color_hint": c.colour[1:].upper()}
-        for c in legend.check_classes(map_record.classes)
+        for c in legend.check_classes(map_record.legend)
     ]
+    if map_record.unknown is not None:
+        rows[-1]["description"] = f"Confidence of the best class {figures.unknown_rule(map_record)}"
     names = [row["name"] for row in rows]
     for row in rows:
         if names.count(row["name"]) > 1:  # "C1/C2" and "C1-C2"
             row["name"] += f"-{row['value']}"
-    counts = {0: map_record.no_data_pixels, **{c.code: c.pixels for c in map_record.classes}}
+    counts = {0: map_record.no_data_pixels, **{c.code: c.pixels for c in map_record.legend}}
     for row in rows:
         row["count"] = counts[row["value"]]
         if total:

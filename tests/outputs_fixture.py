@@ -7,6 +7,7 @@ hold what the describing parts write against the arrays as well as against the r
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.features import geometry_mask
 
-from timesenmap.pipeline.legend import LegendEntry
+from timesenmap.pipeline.legend import UNKNOWN, LegendEntry
 from timesenmap.pipeline.rasters import write_class_map, write_confidence_map, write_observation_map
 from timesenmap.pipeline.record import (
     ClassRecord,
@@ -109,6 +110,17 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
 
+def _counted(entry: LegendEntry, *, values: np.ndarray, confidence: np.ndarray) -> ClassRecord:
+    where = values == entry.code
+    return ClassRecord(
+        code=entry.code,
+        name=entry.name,
+        colour=entry.colour,
+        pixels=int(where.sum()),
+        mean_confidence=_mean(confidence[where]),
+    )
+
+
 def _landscape(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     number, count = _fields(height, width, rng)
     kind = rng.choice([2, 2, 2, 2, 5, 5, 3], count)
@@ -153,8 +165,12 @@ def make_run(
     epsg: int = 32631,
     title: str = "Fields near Ypres, 2018",
     odd_name: str | None = None,
+    unknown_below: float = 0.0,
 ) -> Run:
-    """Write the maps of a run into ``out`` and return them with their record."""
+    """Write the maps of a run into ``out`` and return them with their record.
+
+    Where ``unknown_below`` is given, the land cover (not the crops) is unknown where its confidence is below.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(20180611)
     grid = GeoBox((height, width), Affine(10, 0, 501360, 0, -10, 5629680), f"EPSG:{epsg}")
@@ -178,9 +194,13 @@ def make_run(
         values = np.where(classified, codes, 0).astype(np.uint8)
         smooth = 62 + 18 * np.sin(np.arange(width) / 37) + rng.normal(0, 9, (height, width))
         confidence = np.where(classified, np.clip(smooth - (values == 1) * 20, 8, 99), 255).astype(np.uint8)
-        write_class_map(out / f"{name}.tif", values, grid, entries, tags={"title": map_title, "licence": licence})
+        below = unknown_below if name == "land-cover" else 0.0
+        values[classified & (confidence < 100 * below)] = UNKNOWN.code
+        shown = [*entries, UNKNOWN] if below else entries
+        write_class_map(out / f"{name}.tif", values, grid, shown, tags={"title": map_title, "licence": licence})
         write_confidence_map(out / f"{name}.confidence.tif", confidence, grid, tags={"licence": licence})
         classes[name], confidences[name] = values, confidence
+        count = partial(_counted, values=values, confidence=confidence)
         records.append(
             MapRecord(
                 prompt_set=name,
@@ -188,18 +208,9 @@ def make_run(
                 prompts_sha256=hashlib.sha256(name.encode()).hexdigest(),
                 class_map=f"{name}.tif",
                 confidence_map=f"{name}.confidence.tif",
-                classes=tuple(
-                    ClassRecord(
-                        code=e.code,
-                        name=e.name,
-                        colour=e.colour,
-                        pixels=int((values == e.code).sum()),
-                        mean_confidence=float(confidence[values == e.code].mean())
-                        if (values == e.code).any()
-                        else None,
-                    )
-                    for e in entries
-                ),
+                classes=tuple(count(e) for e in entries),
+                unknown=count(UNKNOWN) if below else None,
+                unknown_below=below,
                 no_data_pixels=int((inside & (values == 0)).sum()),
                 confidence_histogram=tuple(np.bincount(confidence[classified], minlength=101).tolist()),
                 checksum=hashlib.sha256((out / f"{name}.tif").read_bytes()).hexdigest(),

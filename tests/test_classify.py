@@ -6,6 +6,7 @@ from scipy.special import softmax
 
 from timesenmap.model.zero_shot import cosines
 from timesenmap.pipeline.classify import classify
+from timesenmap.pipeline.legend import UNKNOWN
 
 
 def _unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
@@ -47,6 +48,84 @@ def test_unseen_pixels_are_no_data(rng: np.random.Generator) -> None:
 def test_sharp_temperature_does_not_overflow(rng: np.random.Generator) -> None:
     _, confidence = classify(_unit(rng, 100, 16), _unit(rng, 3, 16), (1, 2, 3), temperature=1e-5)
     assert set(confidence) == {100}
+
+
+# Cosines of 1 and 0 at this temperature are probabilities of 0.75 and 0.25.
+THREE_TO_ONE = 1 / np.log(3)
+
+
+def _axes(*rows: int, d: int = 4) -> np.ndarray:
+    return np.eye(d, dtype=np.float32)[list(rows)]
+
+
+@pytest.mark.parametrize(
+    ("unknown_below", "expected"), [(0.0, 7), (0.7499, 7), (0.7501, UNKNOWN.code), (1.0, UNKNOWN.code)]
+)
+def test_unknown_is_below_the_threshold(unknown_below: float, expected: int) -> None:
+    found, confidence = classify(_axes(0), _axes(0, 1), (7, 9), temperature=THREE_TO_ONE, unknown_below=unknown_below)
+    assert list(found) == [expected]
+    assert list(confidence) == [75]
+
+
+def test_exactly_at_the_threshold_is_known_and_a_bit_below_is_not() -> None:
+    """A tie of two classes has a probability of exactly 1/2; its winner is the class that comes first."""
+    tie = (_axes(0) + _axes(1)) / np.float32(np.sqrt(2))
+    for below, expected in ((0.5, 9), (np.nextafter(0.5, 1), UNKNOWN.code)):
+        found, confidence = classify(tie, _axes(0, 1), (9, 7), temperature=0.05, unknown_below=float(below))
+        assert (list(found), list(confidence)) == ([expected], [50])
+
+
+def test_the_probability_is_compared_before_it_is_rounded(rng: np.random.Generator) -> None:
+    pixels, classes = _unit(rng, 20_000, 64), _unit(rng, 5, 64)
+    probability = softmax(pixels.astype(np.float64) @ classes.T.astype(np.float64) / 0.2, axis=1).max(axis=1)
+    below = 0.4
+    found, confidence = classify(pixels, classes, (1, 2, 3, 4, 5), temperature=0.2, unknown_below=below)
+    unknown, far = found == UNKNOWN.code, np.abs(probability - below) > 1e-6
+    assert np.array_equal(unknown[far], (probability < below)[far])
+    assert unknown[confidence == 39].all()
+    assert 0 < unknown[confidence == 40].mean() < 1  # 39.5 to 40.5 %
+    assert not unknown[confidence == 41].any()
+    known = found != UNKNOWN.code
+    plain, same = classify(pixels, classes, (1, 2, 3, 4, 5), temperature=0.2)
+    assert np.array_equal(found[known], plain[known])
+    assert np.array_equal(confidence, same)
+
+
+def test_unseen_pixels_are_no_data_not_unknown(rng: np.random.Generator) -> None:
+    pixels = _unit(rng, 4, 16)
+    pixels[[1, 3]] = 0
+    found, confidence = classify(pixels, _unit(rng, 3, 16), (1, 2, 3), temperature=0.1, unknown_below=1.0)
+    assert list(found) == [255, 0, 255, 0]
+    assert list(confidence[[1, 3]]) == [255, 255]
+    assert (confidence[[0, 2]] <= 100).all()
+
+
+def test_the_only_class_is_never_unknown(rng: np.random.Generator) -> None:
+    found, _ = classify(_unit(rng, 10, 8), _unit(rng, 1, 8), (42,), temperature=0.01, unknown_below=1.0)
+    assert set(found) == {42}
+
+
+def test_what_is_unknown_does_not_depend_on_company(rng: np.random.Generator) -> None:
+    """The threshold is the very probability of one of the pixels: a last bit would tell."""
+    pixels, classes = _unit(rng, 9000, 384), _unit(rng, 7, 384)
+    logits = cosines(pixels, classes).astype(np.float64) / 0.1
+    probability = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    below = float(np.sort(probability)[4500])
+    whole, _ = classify(pixels, classes, range(1, 8), temperature=0.1, unknown_below=below)
+    assert (whole == UNKNOWN.code).sum() == 4500
+    for n in (1, 255, 4097):
+        some = rng.permutation(9000)[:n]
+        part, _ = classify(pixels[some], classes, range(1, 8), temperature=0.1, unknown_below=below)
+        assert np.array_equal(part, whole[some])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_embeddings_that_are_not_numbers_are_no_class(rng: np.random.Generator, broken: float) -> None:
+    pixels = _unit(rng, 5, 16)
+    pixels[2, 3] = broken
+    with pytest.raises(FloatingPointError, match="1 of 5 embeddings are not numbers"):
+        classify(pixels, _unit(rng, 3, 16), (1, 2, 3), temperature=0.1, unknown_below=0.5)
 
 
 @pytest.mark.parametrize("n", [1, 3, 255, 4095, 4096, 4097, 9000])

@@ -5,9 +5,11 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from timesenmap.model.prompts import load_prompt_set, shipped_prompt_sets
 from timesenmap.pipeline import legend
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.legend import LegendEntry
+from timesenmap.pipeline.legend import UNKNOWN, LegendEntry
+from timesenmap.pipeline.pictures import NO_DATA_COLOUR
 
 CLASSES = [LegendEntry(7, "Grass & <herbs>", "#A0C040"), LegendEntry(2, "Forêt “dense”", "#1b5e20")]
 
@@ -50,6 +52,30 @@ def test_palette_style_has_every_class_with_its_name_and_no_other():
         ("2", "Forêt “dense”", "#1b5e20", "255"),
         ("7", "Grass & <herbs>", "#a0c040", "255"),
     ]
+
+
+def test_unknown_stands_last_and_keeps_its_code_for_itself():
+    with_unknown = [*CLASSES, UNKNOWN]
+    assert legend.check_classes(with_unknown)[-1] == UNKNOWN
+    assert legend.colour_table(with_unknown)[255] == (*legend.rgb(UNKNOWN.colour), 255)
+    names = legend.category_names(with_unknown)
+    assert (len(names), names[0], names[255], names[254]) == (256, "no data", "unknown", "")
+    with pytest.raises(MapError, match="255 means unknown"):
+        legend.check_classes([*CLASSES, LegendEntry(255, "sea", UNKNOWN.colour)])
+
+
+@pytest.mark.parametrize("name", shipped_prompt_sets())
+def test_unknown_looks_like_no_class_of_a_shipped_set(name):
+    def lab(colour):  # CIE 15, D65
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.divide(legend.rgb(colour), 255)
+        ]
+        xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+        x, y, z = np.cbrt(xyz / [0.9505, 1.0, 1.089])  # exact above L* = 8, which all of these are
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    for colour in [NO_DATA_COLOUR, *(cls.colour for cls in load_prompt_set(name).classes)]:
+        assert np.linalg.norm(lab(UNKNOWN.colour) - lab(colour)) > 10, colour
 
 
 def test_control_characters_in_names_do_not_break_the_xml():

@@ -153,6 +153,55 @@ def test_kept_embeddings_answer_new_prompts_without_encoding(
     assert maps_of(tmp_path / "out") == maps_of(tmp_path / "fresh")
 
 
+def values_of(path: Path) -> np.ndarray:
+    with rasterio.open(path) as raster:
+        return raster.read(1)
+
+
+def test_unknown_below_redoes_the_labels_alone(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class map loses what is unsure; confidence, cube and embeddings stay as they are; 0 brings all back."""
+    out, tags = tmp_path / "out", "UNKNOWN_BELOW"
+    flags = [*job, "--keep-embeddings", "--out"]
+    assert run(*flags, out).exit_code == 0
+    plain, before = values_of(out / "land-cover.tif"), maps_of(out)
+    assert RunRecord.read(out / "run.json").maps[0].unknown is None
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "composite_tile", None)
+        patch.setattr("timesenmap.pipeline.label.embed_block", None)
+        result = run(*flags, out, "--unknown-below", 0.6)
+        assert result.exit_code == 0, result.output
+        after = maps_of(out)
+        classes, confidence = values_of(out / "land-cover.tif"), values_of(out / "land-cover.confidence.tif")
+        unknown = classes == 255
+        assert 0.05 < unknown.mean() < 0.95
+        assert np.array_equal(classes[~unknown], plain[~unknown])
+        assert not np.isin(plain[unknown], (0, 255)).any()
+        assert confidence[unknown].max() <= 60 <= confidence[~unknown].min()
+        assert {name for name in after if after[name] != before[name]} == {"land-cover.tif"}
+        (made,) = RunRecord.read(out / "run.json").maps
+        assert made.unknown_below == 0.6
+        assert made.unknown.pixels == unknown.sum()
+        assert made.unknown.mean_confidence == pytest.approx(confidence[unknown].mean(), abs=0.051)
+        assert sum(cls.pixels for cls in made.legend) == (confidence <= 100).sum()
+        hectares = f"{unknown.sum() / 100:,.1f} ha"
+        (line,) = [line for line in result.output.splitlines() if line.startswith("  unknown (below 60%)")]
+        assert hectares in line
+        with rasterio.open(out / "land-cover.tif") as raster:
+            assert raster.tags()[tags] == "0.6"
+            assert raster.colormap(1)[255] == (0x7C, 0x7C, 0x7C, 255)
+        assert "<Category>unknown</Category>" in (out / "land-cover.tif.aux.xml").read_text()
+        assert 'label="unknown"' in (out / "land-cover.qml").read_text()
+        assert run(*flags, out, "--unknown-below", 0).exit_code == 0
+        assert maps_of(out) == before
+    for name in ("land-cover.qml", "land-cover.tif.aux.xml"):
+        assert "unknown" not in (out / name).read_text()
+    fresh = run(*flags, tmp_path / "fresh", "--tile-size", 32, "--unknown-below", 0.6)
+    assert fresh.exit_code == 0, fresh.output
+    assert maps_of(tmp_path / "fresh") == after
+
+
 def test_stopped_run_goes_on_where_it_stopped(
     job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +246,36 @@ def test_own_prompts_need_no_training(job: list[object], tmp_path: Path) -> None
         assert raster.colormap(1)[20] == (0x22, 0x44, 0xCC, 255)
 
 
+def test_each_prompt_set_may_have_a_threshold_of_its_own(job: list[object], tmp_path: Path) -> None:
+    """The set's own holds where the job gives none; a flag wins; one that no confidence can be below is said."""
+    mine = load_prompt_set("land-cover").model_dump(mode="json", exclude_defaults=True) | {"unknown_below": 0.9}
+    mine |= {"name": "mine"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(mine))
+    flags = [*job, "--prompts", path, "--out", tmp_path / "out"]
+    assert run(*flags).exit_code == 0
+    shipped, own = RunRecord.read(tmp_path / "out" / "run.json").maps
+    assert (shipped.unknown, own.unknown_below) == (None, 0.9)
+    assert own.unknown is not None
+    assert own.unknown.pixels == (values_of(tmp_path / "out" / "mine.tif") == 255).sum() > 0
+    result = run(*flags, "--unknown-below", 0.125)
+    assert result.exit_code == 0, result.output
+    assert {made.unknown_below for made in RunRecord.read(tmp_path / "out" / "run.json").maps} == {0.125}
+    assert result.output.count("nothing can be unknown below 12.5%, the best of 8 classes has more") == 2
+
+
+def test_a_class_called_unknown_is_refused_where_pixels_may_be(job: list[object], tmp_path: Path) -> None:
+    mine = load_prompt_set("land-cover").model_dump(mode="json", exclude_defaults=True)
+    mine["classes"][6]["name"] = "Unknown"
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(mine))
+    flags = [path if flag == "land-cover" else flag for flag in job]
+    result = run(*flags, "--unknown-below", 0.6, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert "prompt set 'land-cover': class 7 is called 'Unknown'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_dry_run_and_show_config_write_nothing(job: list[object], tmp_path: Path) -> None:
     result = run(*job, "--out", tmp_path / "out", "--dry-run")
     assert result.exit_code == 0, result.output
@@ -225,6 +304,7 @@ def _without(flags: list[object], name: str) -> list[object]:
         ("--catalog", "no-such-service", "no-such-service"),
         ("--crs", "EPSG:4326", "--crs"),
         ("--tile-size", "50", "--tile-size"),
+        ("--unknown-below", "60", "--unknown-below '60'"),
         ("--aoi-crs", "EPSG:99999", "99999"),
     ],
 )
@@ -448,3 +528,18 @@ def test_missing_credentials_are_named_before_anything_is_written(
         if path.is_file():
             assert b"OF-SOMEBODY" not in path.read_bytes()
     assert "OF-SOMEBODY" not in result.output
+
+
+def test_belgium_unknown_is_what_has_little_confidence(belgium: Path, belgium_out: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(belgium_out, out)
+    result = run(*_belgium_flags(belgium), "--unknown-below", 0.5, "--out", out)
+    assert result.exit_code == 0, result.output
+    for prompts in ("land-cover", "crops"):
+        plain, classes = (values_of(folder / f"{prompts}.tif") for folder in (belgium_out, out))
+        confidence = values_of(out / f"{prompts}.confidence.tif")
+        assert (classes == 255).any()
+        assert confidence[classes == 255].max() <= 50
+        assert confidence[(classes > 0) & (classes < 255)].min() >= 50
+        assert np.array_equal(np.where(classes == 255, plain, classes), plain)
+        assert np.array_equal(confidence, values_of(belgium_out / f"{prompts}.confidence.tif"))

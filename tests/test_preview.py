@@ -11,7 +11,7 @@ from outputs_fixture import CROPS, HOSTILE, LAND_COVER, make_run
 from PIL import Image
 
 from timesenmap.pipeline import figures, lettering, pictures, preview
-from timesenmap.pipeline.legend import CONFIDENCE, LegendEntry, rgb
+from timesenmap.pipeline.legend import CONFIDENCE, UNKNOWN, LegendEntry, rgb
 from timesenmap.pipeline.rasters import write_class_map, write_confidence_map
 from timesenmap.pipeline.record import GridRecord
 
@@ -96,7 +96,37 @@ def test_footprint_holds_every_corner_pixel():
     assert not footprint.contains(shapely.Point(to_lonlat.transform(501355, 5629675)))
 
 
+def test_shares_are_of_what_was_seen_unknown_or_not(tmp_path):
+    run = make_run(tmp_path, height=90, width=100, maps=1, unknown_below=0.6)
+    map_record = run.record.maps[0]
+    values = run.classes["land-cover"]
+    unknown = figures.unknown_area(map_record, run.record.grid)
+    assert (unknown.pixels, unknown.name) == ((values == 255).sum(), "unknown (below 60%)")
+    areas = figures.class_areas(map_record, run.record.grid)
+    assert 255 not in {area.code for area in areas}
+    assert sum(area.share for area in areas) + unknown.share == pytest.approx(1)
+    assert figures.unknown_area(map_record.model_copy(update={"unknown": None}), run.record.grid) is None
+
+
+@pytest.mark.parametrize(("below", "words"), [(0.6, "60%"), (0.625, "62.5%"), (0.57, "57%"), (1.0, "100%")])
+def test_threshold_in_words(run, below, words):
+    assert figures.unknown_rule(run.record.maps[0].model_copy(update={"unknown_below": below})) == f"below {words}"
+
+
 # --- pictures
+
+
+def test_grey_of_the_unseen_takes_no_class_its_colour():
+    """Of 256 places in the palette 254 classes and unknown leave one, and 0 is transparent."""
+    classes = [LegendEntry(code, f"class {code}", f"#00{code:02x}00") for code in range(1, 255)]
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    values[0, 1:4] = 9  # the classes 1, 2 and 3 are in the legend, not in the picture
+    unseen = values == 0
+    rgba = np.asarray(pictures.colour_classes(values, [*classes, UNKNOWN], unseen=unseen).convert("RGBA"))
+    assert rgba[0, 0].tolist() == [*rgb(pictures.NO_DATA_COLOUR), 255]
+    assert rgba[15, 15].tolist() == [*rgb(UNKNOWN.colour), 255]
+    for code in (4, 9, 254):
+        assert (rgba[values == code] == [0, code, 0, 255]).all()
 
 
 def test_large_map_is_read_small_without_new_classes(tmp_path):

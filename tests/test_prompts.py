@@ -178,6 +178,10 @@ def at_top(field: str, value: Any):
         (at_top("classes", []), ["classes []", "two entries"]),
         (at_top("classes", three_classes()["classes"][:1]), ["classes", "two entries"]),
         (at_top("classes", ["sand", "kelp"]), ["class 1", "'sand'", "1 more problem)"]),
+        (at_top("classes", [{"code": 1}] * 255), ["prompt set 'shore'", "255 classes", "254"]),
+        (at_top("unknown_below", 60), ["unknown_below 60", "0 to 1", "0.6"]),
+        (at_top("unknown_below", float("nan")), ["unknown_below nan", "0 to 1"]),
+        (at_top("unknown_below", True), ["unknown_below True"]),
         (at_top("name", ...), ["'name' is missing"]),
         (at_top("name", "../shore"), ["name '../shore'", "letters"]),
         (at_top("name", "observations"), ["name 'observations'", "another file"]),
@@ -194,6 +198,23 @@ def test_bad_content_is_refused_in_one_line(write, change, words: list[str]) -> 
     assert message.startswith(path)
     for word in words:
         assert word in message
+
+
+def test_a_map_has_room_for_254_classes(write) -> None:
+    content = three_classes()
+    content["classes"] = [
+        {"code": code, "name": f"class {code}", "colour": "#000000", "prompts": ["a thing"]} for code in range(1, 255)
+    ]
+    assert len(load_prompt_set(write(content)).classes) == 254
+
+
+def test_a_threshold_of_its_own_changes_the_set_but_not_its_wording(write) -> None:
+    plain = load_prompt_set(write(three_classes()))
+    assert plain.unknown_below is None
+    own = load_prompt_set(write(three_classes() | {"unknown_below": 0.4}))
+    assert own.unknown_below == 0.4
+    assert own.sha256 != plain.sha256
+    assert own.wording_sha256 == plain.wording_sha256
 
 
 def test_two_problems_are_counted(write) -> None:

@@ -90,3 +90,13 @@ def test_crs_without_a_code_is_described_by_its_wkt(run):
 def test_outline_file_is_valid_geojson_with_every_letter_kept(run):
     text = (run.out / "aoi.geojson").read_text(encoding="utf-8")
     assert json.loads(text)["features"][0]["properties"]["name"] == HOSTILE
+
+
+def test_unknown_is_in_the_legend_of_the_map_that_uses_it(tmp_path):
+    run = make_run(tmp_path, height=64, width=80, unknown_below=0.6)
+    project = ET.fromstring(project_xml(run.record).split("\n", 1)[1])
+    for name, used in (("land-cover", True), ("crops", False)):
+        (layer,) = [e for e in project.iter("maplayer") if e.findtext("datasource") == f"./{name}.tif"]
+        entries = [(e.get("value"), e.get("label"), e.get("color")) for e in layer.iter("paletteEntry")]
+        assert (("255", "unknown", "#7c7c7c") in entries) is used
+        assert ("below 60%" in layer.findtext("resourceMetadata/abstract")) is used

@@ -15,7 +15,7 @@ from rio_cogeo import cog_validate
 
 from timesenmap.pipeline import rasters
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.legend import CONFIDENCE, LegendEntry
+from timesenmap.pipeline.legend import CONFIDENCE, UNKNOWN, LegendEntry
 from timesenmap.pipeline.rasters import write_class_map, write_confidence_map, write_observation_map
 
 CLASSES = [
@@ -94,6 +94,27 @@ def test_gdal_shows_names_colours_and_overviews(class_map):
     for expected in ("0: no data", "1: Cropland", "2:", "4: Forêt & woods", "254: Water", "4: 27,94,32,255"):
         assert expected in lines
     assert "Overviews: 650x550, 325x275" in lines
+
+
+def test_unknown_has_its_place_in_map_legend_and_overviews(tmp_path):
+    path, values = tmp_path / "m.tif", patches(1024, 1024, values=(0, 1, 4, 255))
+    with pytest.raises(ValueError, match=r"without a meaning: \[255\]"):
+        write_class_map(path, values, grid_of(1024, 1024), CLASSES, tags=TAGS)
+    write_class_map(path, values, grid_of(1024, 1024), [*CLASSES, UNKNOWN], tags=TAGS)
+    assert cog_validate(path, strict=True) == (True, [], [])
+    with rasterio.open(path) as src:
+        np.testing.assert_array_equal(src.read(1), values)
+        assert src.nodata == 0
+        assert src.colormap(1)[255] == (0x7C, 0x7C, 0x7C, 255)
+    with rasterio.open(path, overview_level=0) as src:
+        overview = src.read(1)
+    blocks = values.reshape(512, 2, 512, 2).transpose(0, 2, 1, 3).reshape(512, 512, 4)
+    alone = (blocks == 255).sum(-1) > 2
+    assert (overview[alone] == 255).all()
+    assert ((blocks == 255).any(-1))[overview == 255].all()
+    if shutil.which("gdalinfo"):
+        lines = subprocess.run(["gdalinfo", path], capture_output=True, text=True, check=True).stdout.splitlines()
+        assert {"255: unknown", "0: no data"} <= {line.strip() for line in lines}
 
 
 @pytest.mark.parametrize("level", [0, 1])

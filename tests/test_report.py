@@ -175,6 +175,48 @@ def test_pictures_are_the_maps(run, page):
         assert read.tolist() == expected
 
 
+@pytest.fixture(scope="module")
+def partly_unknown(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("unknown"), height=180, width=210, unknown_below=0.6)
+
+
+def test_unknown_has_its_row_its_grey_and_its_words(partly_unknown):
+    run = partly_unknown
+    html = render_report(run.out, run.record)
+    page = Reader(html)
+    values = run.classes["land-cover"]
+    pixels, seen = (values == 255).sum(), (values > 0).sum()
+    name, area, share, _, confidence = rows_of(html, "Land cover: area")[-1]
+    assert (name, share) == ("unknown (below 60%)", figures.percent(pixels / seen))
+    assert area == report.hectares(pixels / 100)
+    assert confidence == f"{run.confidence['land-cover'][values == 255].mean():.0f}%"
+    assert f"{report.hectares((seen - pixels) / 100)} ha classified; {report.hectares(pixels / 100)} ha unknown" in html
+    assert f"{share} of the pixels seen ({area} ha) have a confidence below 60% and are left unknown." in page.text
+    assert page.text.count("unknown (below 60%)") == 2  # legend and table of the land cover; not of the crops
+    layers = json.loads(next(t for a, t in page.all("script") if a.get("id") == "layer-data"))
+    rgba = np.asarray(picture_of(page, "classes-0").convert("RGBA"))
+    read = [layers[0]["meanings"][f"#{r:02x}{g:02x}{b:02x}"] for r, g, b, _ in rgba[values == 255].tolist()]
+    assert set(read) == {"unknown"}
+    unseen = rgba[run.inside & (values == 0)]
+    assert {layers[0]["meanings"][f"#{r:02x}{g:02x}{b:02x}"] for r, g, b, _ in unseen.tolist()} == {
+        "no clear observation"
+    }
+    assert "unknown" not in layers[2]["meanings"].values()
+
+
+def test_threshold_that_nothing_was_below_says_so(partly_unknown):
+    first, crops = partly_unknown.record.maps
+    none = first.unknown.model_copy(update={"pixels": 0, "mean_confidence": None})
+    record = partly_unknown.record.model_copy(update={"maps": (first.model_copy(update={"unknown": none}), crops)})
+    html = render_report(partly_unknown.out, record)
+    assert "No pixel has a confidence below 60%: nothing is left unknown." in html
+    assert rows_of(html, "Land cover: area")[-1] == ["unknown (below 60%)", "0.00", "0%", "", ""]
+
+
+def test_without_a_threshold_nothing_speaks_of_unknown(page):
+    assert "nknown" not in page.text
+
+
 def test_large_maps_are_thinned(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "_LONGEST", {"classes": 60, "confidence": 30, "observations": 30})
     run = make_run(tmp_path, height=100, width=150, maps=1)

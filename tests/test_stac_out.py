@@ -154,6 +154,27 @@ def test_classes_are_those_of_the_map_with_their_counts(run, items):
     assert len({row["name"] for row in classes}) == len(classes)
 
 
+def test_unknown_is_a_class_of_the_map_that_uses_it(tmp_path):
+    run = make_run(tmp_path, height=64, width=80, unknown_below=0.6)
+    for name in ("preview.png", "index.html", "map.qgz"):
+        (tmp_path / name).touch()
+    write_catalogue(tmp_path, run.record)
+    land, crops = (json.loads((tmp_path / f"stac/items/{name}.json").read_text()) for name in ("land-cover", "crops"))
+    pixels = int((run.classes["land-cover"] == 255).sum())
+    assert land["assets"]["classes"]["classification:classes"][-1] == {
+        "value": 255,
+        "name": "unknown",
+        "title": "unknown",
+        "color_hint": "7C7C7C",
+        "description": "Confidence of the best class below 60%",
+        "count": pixels,
+        "percentage": pytest.approx(100 * pixels / run.inside.sum(), abs=1e-4),
+    }
+    assert sum(row["percentage"] for row in land["assets"]["classes"]["classification:classes"]) == pytest.approx(100)
+    assert land["properties"]["timesenmap:unknown_below"] == 0.6
+    assert "unknown" not in json.dumps(crops)
+
+
 def test_provenance_is_complete(run, items):
     properties = items["crops-2018-01"].properties
     assert properties["processing:software"] == run.record.versions

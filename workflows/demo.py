@@ -9,6 +9,7 @@ import rasterio
 from timesenmap.catalogs.demonstration import Demonstration, make_demonstration
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.legend import UNKNOWN
 from timesenmap.pipeline.record import RunRecord
 
 log = logging.getLogger("timesenmap.demo")
@@ -65,11 +66,12 @@ def agreement(out: Path, record: RunRecord) -> list[str]:
         window = truth.window(*mapped.bounds).round_offsets().round_lengths()
         known = truth.read(1, window=window, boundless=True, fill_value=0)
         found = mapped.read(1)
-    compared = (known > 0) & (found > 0)
+    unknown = (known > 0) & (found == UNKNOWN.code)
+    compared = (known > 0) & (found > 0) & ~unknown
     right = (known == found) & compared
-    lines.append(
-        f"agreement with the known truth: {100 * right.sum() / compared.sum():.1f} % of {compared.sum():,} pixels"
-    )
+    left_out = f" ({unknown.sum():,} unknown left out)" if unknown.any() else ""
+    agreed = 100 * right.sum() / max(1, compared.sum())
+    lines.append(f"agreement with the known truth: {agreed:.1f} % of {compared.sum():,} pixels{left_out}")
     for cls in load_prompt_set("land-cover").classes:
         there = compared & (known == cls.code)
         if there.any():

@@ -56,6 +56,14 @@ class Job(BaseModel):
     )
     out: Path = Field(description="output folder")
     encoder: str = Field("starter", description="shipped encoder or path of a .safetensors checkpoint")
+    unknown_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="probability, 0 to 1 (0.6 is 60 % confidence), below which the best class is not believed and a "
+        "pixel is left unknown (code 255); default: what the prompt set says itself, or 0 (never)",
+    )
     crs: str | None = Field(None, description="CRS of the maps; default: UTM zone of the area, else equal area")
     resolution: float = Field(10.0, gt=0, le=1000, description="pixel size of the maps in metres")
     tile_size: Annotated[int, AfterValidator(_tile_size)] = Field(

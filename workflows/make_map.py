@@ -45,7 +45,7 @@ from timesenmap.workflows.job import Job, resolve_job
 from timesenmap.workflows.options import given, options_of
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
-from timesenmap.workflows.summary import record_of, report_lines, tags_of
+from timesenmap.workflows.summary import record_of, report_lines, tags_of, unknown_tags
 
 log = logging.getLogger("timesenmap.make_map")
 
@@ -122,12 +122,13 @@ def prepare(job: Job, stages: Stages) -> Plan:
             search=search,
         )
         plan.require_scenes()
+        plan.require_names()
         check_folder(job.out, plan.place)
         advance(1)
     with stages.stage("prompts", len(prompt_sets), "set") as advance:
         questions = []
         for prompts in prompt_sets:
-            questions.append(Question.of(prompts, encoder))
+            questions.append(Question.of(prompts, encoder, unknown_below=plan.unknown_below(prompts)))
             advance(1)
     return replace(plan, questions=tuple(questions))
 
@@ -233,8 +234,8 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
                     rasters.write_class_map,
                     values=zarr.open_array(store, path="class", mode="r"),
                     grid=plan.grid,
-                    classes=prompts.classes,
-                    tags=tags,
+                    classes=plan.legend(prompts),
+                    tags=tags | unknown_tags(plan, prompts),
                 ),
             )
             advance(1)

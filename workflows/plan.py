@@ -21,6 +21,7 @@ from timesenmap.pipeline.encode import EncoderRef, encoder_of
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.label import Question
+from timesenmap.pipeline.legend import UNKNOWN, LegendClass
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.workspace import signature
 from timesenmap.workflows.job import Job
@@ -101,8 +102,20 @@ class Plan:
     def labels_signature(self, prompts: PromptSet) -> str:
         """Hash of all the labels of one prompt set depend on."""
         return signature(
-            embeddings=self.embeddings_signature, prompts=prompts.sha256, from_stored=self.job.keep_embeddings
+            embeddings=self.embeddings_signature,
+            prompts=prompts.sha256,
+            from_stored=self.job.keep_embeddings,
+            unknown_below=self.unknown_below(prompts),
         )
+
+    def unknown_below(self, prompts: PromptSet) -> float:
+        """Probability below which pixels stay unknown: the job's, else the prompt set's own; 0 is never."""
+        asked = prompts.unknown_below if self.job.unknown_below is None else self.job.unknown_below
+        return asked or 0.0
+
+    def legend(self, prompts: PromptSet) -> tuple[LegendClass, ...]:
+        """Classes of a prompt set's map, and unknown where pixels may stay so."""
+        return (*prompts.classes, UNKNOWN) if self.unknown_below(prompts) else prompts.classes
 
     def scenes_by_month(self) -> tuple[int, ...]:
         """Scenes in each of the twelve months."""
@@ -134,6 +147,16 @@ class Plan:
             msg += f"; {len(self.search.refused)} were refused, first {self.search.refused[0].id}: "
             msg += self.search.refused[0].reason
         raise MapError(msg)
+
+    def require_names(self) -> None:
+        """Refuse a prompt set with a class of the name that pixels without a class are to have."""
+        for prompts in self.prompt_sets:
+            taken = [cls for cls in prompts.classes if cls.name.casefold() == UNKNOWN.name]
+            if taken and self.unknown_below(prompts):
+                raise MapError(
+                    f"prompt set '{prompts.name}': class {taken[0].code} is called '{taken[0].name}', as are pixels "
+                    f"below --unknown-below (code {UNKNOWN.code}); rename the class, or give --unknown-below 0"
+                )
 
     def require_credentials(self) -> None:
         """Refuse a job whose scenes cannot be read for want of credentials, before anything is written."""
@@ -192,8 +215,14 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
             f"{plan.config.name} on {plan.encoder.device} in {plan.encoder.precision}: {rate:,.0f} pixels/s now",
         ),
         ("time", f"about {duration(seconds)} ({reckoned}; encoding as measured)"),
-        ("maps", ", ".join(f"{prompts.name} ({len(prompts.classes)} classes)" for prompts in plan.prompt_sets)),
+        ("maps", ", ".join(_map_in_words(plan, prompts) for prompts in plan.prompt_sets)),
     ]
+
+
+def _map_in_words(plan: Plan, prompts: PromptSet) -> str:
+    below = plan.unknown_below(prompts)
+    unknown = f", unknown below {100 * below:g}%" if below else ""
+    return f"{prompts.name} ({len(prompts.classes)} classes{unknown})"
 
 
 def _credentials(plan: Plan) -> str:

@@ -1,6 +1,7 @@
 """From what a run left in its ledger to the record that readers trust."""
 
 import datetime as dt
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import rasterio
 from timesenmap.catalogs import Scene
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.model.prompts import PromptSet
+from timesenmap.pipeline.figures import percent, unknown_rule
+from timesenmap.pipeline.legend import UNKNOWN, LegendClass
 from timesenmap.pipeline.record import (
     ClassRecord,
     EncoderRecord,
@@ -44,6 +47,12 @@ def tags_of(plan: Plan, prompts: PromptSet | None = None) -> dict[str, str]:
     return tags
 
 
+def unknown_tags(plan: Plan, prompts: PromptSet) -> dict[str, str]:
+    """Metadata of a class map whose pixels may be unknown: the probability below which they are."""
+    below = plan.unknown_below(prompts)
+    return {"UNKNOWN_BELOW": f"{below:g}"} if below else {}
+
+
 def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> RunRecord:
     """Sum up a finished run."""
     seen = workspace.ledger.totals("cube")
@@ -54,6 +63,7 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
         clear_share_by_month=tuple(round(n / pixels, 6) if pixels else 0.0 for n in seen["clear_by_month"]),
         clear_months_histogram=tuple(seen["clear_months"]),
     )
+    maps = tuple(_map(plan, prompts, workspace) for prompts in plan.prompt_sets)
     return RunRecord(
         title=f"{' and '.join(prompts.title for prompts in plan.prompt_sets)}: {plan.aoi.name}, {_period_words(plan)}",
         created=dt.datetime.now(dt.UTC).replace(microsecond=0),
@@ -84,9 +94,9 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
             licence=plan.config.licence,
         ),
         observations=observations,
-        maps=tuple(_map(prompts, workspace) for prompts in plan.prompt_sets),
+        maps=maps,
         timings=dict(seconds),
-        warnings=tuple(_warnings(observations, pixels, plan.missing_passes)),
+        warnings=tuple(_warnings(observations, pixels, plan.missing_passes, maps)),
     )
 
 
@@ -101,6 +111,12 @@ def report_lines(record: RunRecord, out: Path) -> list[str]:
             f"  {cls.name:<40}{cls.pixels * hectares:>12,.1f} ha  confidence {cls.mean_confidence:.0f} %"
             for cls in found
         ]
+        if made.unknown is not None:
+            name, pixels = f"unknown ({unknown_rule(made)})", made.unknown.pixels
+            seen = sum(cls.pixels for cls in made.legend)
+            lines.append(
+                f"  {name:<40}{pixels * hectares:>12,.1f} ha  {percent(pixels / max(1, seen))} of what was seen"
+            )
         if made.no_data_pixels:
             lines.append(f"  {'no data':<40}{made.no_data_pixels * hectares:>12,.1f} ha")
     lines += [f"warning: {warning}" for warning in record.warnings]
@@ -134,33 +150,35 @@ def _scene(scene: Scene) -> SceneRecord:
     )
 
 
-def _map(prompts: PromptSet, workspace: Workspace) -> MapRecord:
+def _map(plan: Plan, prompts: PromptSet, workspace: Workspace) -> MapRecord:
     totals = workspace.ledger.totals(Plan.labels_stage(prompts))
     pixels, confidence = totals["pixels"], totals["confidence_sum"]
     class_map = f"{prompts.name}.tif"
+
+    def counted(cls: LegendClass) -> ClassRecord:
+        count = pixels[cls.code]
+        mean = round(confidence[cls.code] / count, 1) if count else None
+        return ClassRecord(code=cls.code, name=cls.name, colour=cls.colour, pixels=count, mean_confidence=mean)
+
+    below = plan.unknown_below(prompts)
     return MapRecord(
         prompt_set=prompts.name,
         title=prompts.title,
         prompts_sha256=prompts.sha256,
         class_map=class_map,
         confidence_map=f"{prompts.name}.confidence.tif",
-        classes=tuple(
-            ClassRecord(
-                code=cls.code,
-                name=cls.name,
-                colour=cls.colour,
-                pixels=pixels[cls.code],
-                mean_confidence=round(confidence[cls.code] / pixels[cls.code], 1) if pixels[cls.code] else None,
-            )
-            for cls in prompts.classes
-        ),
+        classes=tuple(counted(cls) for cls in prompts.classes),
+        unknown=counted(UNKNOWN) if below else None,
+        unknown_below=below,
         no_data_pixels=pixels[0],
         confidence_histogram=tuple(totals["confidence"]),
         checksum=sha256_of(Path(workspace.out) / class_map),
     )
 
 
-def _warnings(observations: ObservationRecord, pixels: int, missing_passes: str) -> list[str]:
+def _warnings(
+    observations: ObservationRecord, pixels: int, missing_passes: str, maps: Sequence[MapRecord]
+) -> list[str]:
     """Say what a reader of the maps should know before trusting them."""
     warnings = []
     histogram = observations.clear_months_histogram
@@ -180,4 +198,9 @@ def _warnings(observations: ObservationRecord, pixels: int, missing_passes: str)
         warnings.append(f"no clear observation anywhere in {', '.join(cloudy)}: masked, not filled")
     if missing_passes:
         warnings.append(f"passes expected from the scenes' own rhythm are not among them: {missing_passes}")
+    warnings += [
+        f"{made.title}: nothing can be unknown {unknown_rule(made)}, the best of {len(made.classes)} classes has more"
+        for made in maps
+        if 0 < made.unknown_below <= 1 / len(made.classes)
+    ]
     return warnings
