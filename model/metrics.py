@@ -185,3 +185,47 @@ def bootstrap_intervals(
     ends = [(1 - level) / 2, (1 + level) / 2]
     columns = [column[~np.isnan(column)] for column in np.array(measured, np.float64).T]
     return np.array([np.quantile(c, ends) if c.size else [np.nan, np.nan] for c in columns])
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """What is kept, and how good it is, where only confident predictions count.
+
+    Attributes
+    ----------
+    thresholds
+        (t,) least confidence of what is kept, 0-1.
+    coverage
+        (t,) share of the rows kept; nan without rows.
+    accuracy
+        (t,) share of the kept rows that is right (1 - selective risk); nan where none is kept.
+    """
+
+    thresholds: Floats
+    coverage: Floats
+    accuracy: Floats
+
+
+def risk_coverage(
+    probability: NDArray[np.floating], correct: NDArray[np.bool_], thresholds: Sequence[float] = (0.3, 0.5, 0.7, 0.9)
+) -> RiskCoverage:
+    """Trade coverage for accuracy: keep the rows whose confidence is at least a threshold.
+
+    Selective classification by the confidence of the prediction (Geifman and El-Yaniv 2017, "Selective
+    Classification for Deep Neural Networks", NeurIPS, section 2). A row exactly at a threshold is kept, as
+    ``make-map --unknown-below`` keeps a pixel; a row whose confidence is nan is never kept.
+
+    Parameters
+    ----------
+    probability
+        (n,) calibrated probability of the predicted class, 0-1.
+    correct
+        (n,) whether the prediction is right.
+    thresholds
+        Confidences to cut at.
+    """
+    cuts = np.asarray(thresholds, np.float64)
+    kept = probability.astype(np.float64)[None] >= cuts[:, None]  # (t, n)
+    rows = kept.sum(axis=1)
+    coverage = _ratio(rows, np.full(len(cuts), kept.shape[1]))
+    return RiskCoverage(cuts, coverage, _ratio((kept & correct).sum(axis=1), rows))

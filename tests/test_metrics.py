@@ -135,3 +135,28 @@ def test_weighted_confusion_is_the_confusion_of_repeated_rows() -> None:
     times = generator.integers(4, size=60)
     repeated = metrics.confusion_matrix(np.repeat(truth, times), np.repeat(predicted, times), 4)
     np.testing.assert_array_equal(metrics.weighted_confusion(truth, predicted, 4, times.astype(float)), repeated)
+
+
+def test_risk_and_coverage_of_a_worked_example() -> None:
+    """Ten rows by hand; 0.7 is kept at 0.7, and the row without a confidence never is."""
+    probability = np.array([0.95, 0.9, 0.85, 0.7, 0.7, 0.6, 0.5, 0.45, 0.3, np.nan])
+    correct = np.array([1, 1, 1, 1, 0, 1, 0, 1, 0, 0], bool)
+    found = metrics.risk_coverage(probability, correct, (0.0, 0.3, 0.5, 0.7, 0.9, 0.96))
+    np.testing.assert_allclose(found.thresholds, [0.0, 0.3, 0.5, 0.7, 0.9, 0.96])
+    np.testing.assert_allclose(found.coverage, [0.9, 0.9, 0.7, 0.5, 0.2, 0.0])
+    np.testing.assert_allclose(found.accuracy, [6 / 9, 6 / 9, 5 / 7, 4 / 5, 1.0, np.nan])
+
+
+def test_calibrated_confidence_keeps_what_it_promises() -> None:
+    """Where confidence is calibrated, what is kept is right as often as its mean confidence says."""
+    generator = np.random.default_rng(3)
+    probability = generator.uniform(0.2, 1, 200_000)
+    correct = generator.random(200_000) < probability
+    found = metrics.risk_coverage(probability, correct)
+    np.testing.assert_allclose(found.coverage, (1 - np.array([0.3, 0.5, 0.7, 0.9])) / 0.8, atol=0.01)
+    np.testing.assert_allclose(found.accuracy, (1 + np.array([0.3, 0.5, 0.7, 0.9])) / 2, atol=0.01)
+
+
+def test_nothing_to_keep_is_nan_not_zero() -> None:
+    found = metrics.risk_coverage(np.empty(0), np.empty(0, bool), (0.5,))
+    assert np.isnan([*found.coverage, *found.accuracy]).all()
