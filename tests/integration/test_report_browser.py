@@ -186,9 +186,7 @@ def test_viewer_draws_the_map_and_names_its_classes(browser, run):
     assert shown[(220, 220, 216)] > 100  # no clear observation
 
 
-def test_pointer_reads_class_confidence_and_months(browser, run):
-    row, column = 100, 300
-
+def readout_at(browser, run, row, column):
     async def visit(page):
         box = await canvas_box(page)
         height, width = run.grid.shape
@@ -198,7 +196,12 @@ def test_pointer_reads_class_confidence_and_months(browser, run):
         await page.mouse("mouseMoved", x, y)
         return await page.read("document.getElementById('readout').value")
 
-    text = with_page(browser, run, visit)
+    return with_page(browser, run, visit)
+
+
+def test_pointer_reads_class_confidence_and_months(browser, run):
+    row, column = 100, 300
+    text = readout_at(browser, run, row, column)
     names = {c.code: c.name for m in run.record.maps for c in m.classes}
     assert f"Land cover: {names[run.classes['land-cover'][row, column]]} · " in text
     assert f"Land cover: confidence: {run.confidence['land-cover'][row, column]}% · " in text
@@ -206,6 +209,14 @@ def test_pointer_reads_class_confidence_and_months(browser, run):
     assert f"Months seen: {run.observations[row, column]} " in text
     x, y = run.grid.affine * (column + 0.5, row + 0.5)
     assert f"x {x:.0f}, y {y:.0f}" in text
+
+
+def test_pointer_reads_unknown_with_its_confidence(browser, tmp_path):
+    run = make_run(tmp_path, unknown_below=0.6)
+    write_report(run.out, run.record)
+    row, column = np.argwhere(run.classes["land-cover"][100:] == 255)[0] + [100, 0]
+    text = readout_at(browser, run, int(row), int(column))
+    assert f"Land cover: unknown · Land cover: confidence: {run.confidence['land-cover'][row, column]}% · " in text
 
 
 def test_zoom_pan_opacity_and_choice_of_map(browser, run):
