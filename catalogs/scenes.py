@@ -15,6 +15,7 @@ from timesenmap.catalogs.footprints import footprint
 from timesenmap.catalogs.profiles import Profile
 from timesenmap.catalogs.radiometry import Scaling, asset_scaling, refuse_level_1c
 from timesenmap.catalogs.signing import Signing, unsigned
+from timesenmap.catalogs.sizes import check_sizes, stated_shape, stated_transform
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,11 @@ class Scene:
 
     def shape(self, band: str) -> tuple[int, int] | None:
         """Pixels (y, x) that the item states for the asset of a band or of "SCL" (`proj:shape`), or None."""
-        stated = self.item.assets[self.assets[band]].extra_fields.get("proj:shape")
-        return (int(stated[0]), int(stated[1])) if isinstance(stated, list | tuple) and len(stated) == 2 else None
+        return stated_shape(self.item, self.assets[band])
+
+    def transform(self, band: str) -> tuple[float, ...] | None:
+        """Six affine coefficients that the item states for that asset (`proj:transform`), or None."""
+        return stated_transform(self.item, self.assets[band])
 
 
 def scene_from_item(item: pystac.Item, profile: Profile) -> Scene:
@@ -85,7 +89,8 @@ def scene_from_item(item: pystac.Item, profile: Profile) -> Scene:
     Raises
     ------
     CatalogError
-        Level-1C; no geometry, sensing time or projection; a band or SCL without asset; an asset address that is
+        Level-1C; no geometry, sensing time or projection; a band or SCL without asset, or of another size than the
+        others; an asset address that is
         relative while the item's own address is unknown; radiometry that cannot be believed. The message names item
         and asset.
     """
@@ -97,6 +102,7 @@ def scene_from_item(item: pystac.Item, profile: Profile) -> Scene:
     assets = {band: _asset(item, band, profile) for band in (*BANDS, SCL)}
     for key in assets.values():
         item_crs(item, key)
+    check_sizes(item, assets.values())
     scaling = {band: asset_scaling(item, assets[band]) for band in BANDS}
     if len(set(scaling.values())) > 1:
         said = ", ".join(f"{band} {one.scale:g}/{one.offset:g}" for band, one in scaling.items())

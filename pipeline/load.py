@@ -24,8 +24,10 @@ from rasterio.windows import Window
 from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.scenes import Scene
 from timesenmap.pipeline.clouds import Widening
+from timesenmap.pipeline.mask_blocks import BlockMask
+from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION, Masker, load_block_masker
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
-from timesenmap.pipeline.read import AssetSource, read_asset
+from timesenmap.pipeline.read import AssetSource, asset_source, read_asset
 from timesenmap.pipeline.resample import Method
 
 Library = Literal["stackstac", "odc"]
@@ -93,11 +95,12 @@ def lazy_stacks(
     chunk: int,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
+    masker: Masker = SCENE_CLASSIFICATION,
     widening: Widening | None = None,
 ) -> tuple[da.Array, da.Array]:
     """Digital numbers and scene classes as `load_scenes` gives them, both (time, band, y, x), without coordinates.
 
-    With a `widening` the classes have its clouds widened.
+    The classes are those that `masker` tells; with a `widening` they have its clouds widened.
     """
     if not scenes:
         raise ValueError("no scenes to load")
@@ -105,22 +108,27 @@ def lazy_stacks(
     if stack is None:
         raise ValueError(f"reader {reader!r}: unknown; choose 'stackstac' or 'odc'")
     settings = dict(gdal or {})
-    dn = stack(scenes, geobox, BANDS, chunk=chunk, dtype="uint16", method="bilinear", gdal=settings)
-    scl = stack(scenes, geobox, (SCL,), chunk=chunk, dtype="uint8", method="nearest", gdal=settings, widening=widening)
+    bands = [{band: asset_source(scene, band).address for band in BANDS} for scene in scenes]
+    masks = [{SCL: masker(scene).address} for scene in scenes]
+    dn = stack(scenes, bands, geobox, chunk=chunk, dtype="uint16", method="bilinear", gdal=settings)
+    scl = stack(scenes, masks, geobox, chunk=chunk, dtype="uint8", method="nearest", gdal=settings, widening=widening)
     return dn, scl
 
 
-def _sources(scene: Scene, bands: Sequence[str]) -> dict[str, AssetSource]:
-    return {
-        band: AssetSource(scene.id, scene.assets[band], scene.href(band), scene.signing, scene.shape(band))
-        for band in bands
-    }
+def _pixels(
+    address: str, grid: GeoBox, *, method: Method, gdal: Mapping[str, str], widening: Widening | None
+) -> NDArray[np.uint16]:
+    """Pixels on a window of the grid of what an address names: an asset, or a mask computed from several."""
+    mask = BlockMask.from_address(address)
+    if mask is not None:
+        return load_block_masker(mask.masker).read(mask, grid, gdal=gdal, widening=widening)
+    return read_asset(AssetSource.from_address(address), grid, method=method, gdal=gdal, widening=widening)
 
 
 def _through_stackstac(
     scenes: Sequence[Scene],
+    addresses: Sequence[Mapping[str, str]],
     grid: GeoBox,
-    bands: Sequence[str],
     *,
     chunk: int,
     dtype: str,
@@ -137,13 +145,13 @@ def _through_stackstac(
         {
             "id": scene.id,
             "properties": {"datetime": None, "proj:epsg": epsg, "proj:bbox": tuple(bounds)},
-            "assets": {band: {"href": source.address} for band, source in _sources(scene, bands).items()},
+            "assets": {band: {"href": address} for band, address in named.items()},
         }
-        for scene in scenes
+        for scene, named in zip(scenes, addresses, strict=True)
     ]
     stacked = stackstac.stack(
         items,
-        assets=list(bands),
+        assets=list(addresses[0]),
         epsg=epsg,
         bounds=tuple(bounds),
         resolution=(grid.affine.a, -grid.affine.e),
@@ -178,13 +186,13 @@ class _StackstacReader:
         widening: Widening | None,
         **_: Any,
     ) -> None:
-        self._source = AssetSource.from_address(url)
+        self._address = url
         self._method: Method = "nearest" if resampling is Resampling.nearest else "bilinear"
         self._dtype, self._grid, self._gdal, self._widening = dtype, grid, gdal, widening
 
     def read(self, window: Window) -> NDArray[np.generic]:
         part = self._grid[window.toslices()]
-        pixels = read_asset(self._source, part, method=self._method, gdal=self._gdal, widening=self._widening)
+        pixels = _pixels(self._address, part, method=self._method, gdal=self._gdal, widening=self._widening)
         return pixels.astype(self._dtype, copy=False)
 
     def close(self) -> None:
@@ -193,8 +201,8 @@ class _StackstacReader:
 
 def _through_odc(
     scenes: Sequence[Scene],
+    addresses: Sequence[Mapping[str, str]],
     grid: GeoBox,
-    bands: Sequence[str],
     *,
     chunk: int,
     dtype: str,
@@ -204,15 +212,16 @@ def _through_odc(
 ) -> da.Array:
     cover = to_lon_lat(outline(grid), grid_crs(grid)) or shapely.box(-180, -90, 180, 90)
     items = []
-    for number, scene in enumerate(scenes):
+    for number, (scene, named) in enumerate(zip(scenes, addresses, strict=True)):
         # The position stands for the id: two items may share one, and odc-stac groups by it.
         item = pystac.Item(f"{number:06d}", shapely.geometry.mapping(cover), list(cover.bounds), scene.datetime, {})
-        for band, source in _sources(scene, bands).items():
-            item.add_asset(band, pystac.Asset(source.address, media_type="image/tiff", roles=["data"]))
+        for band, address in named.items():
+            item.add_asset(band, pystac.Asset(address, media_type="image/tiff", roles=["data"]))
         items.append(item)
+    bands = list(addresses[0])
     loaded = odc.stac.load(
         items,
-        bands=list(bands),
+        bands=bands,
         geobox=grid,
         groupby="id",
         preserve_original_order=True,
@@ -250,18 +259,18 @@ class _OdcDriver:
         yield None
 
     def open(self, src: Any, *_: Any) -> "_OdcReader":
-        return _OdcReader(AssetSource.from_address(src.uri), self._gdal, self._widening)
+        return _OdcReader(src.uri, self._gdal, self._widening)
 
 
 class _OdcReader:
-    def __init__(self, source: AssetSource, gdal: dict[str, str], widening: Widening | None) -> None:
-        self._source, self._gdal, self._widening = source, gdal, widening
+    def __init__(self, address: str, gdal: dict[str, str], widening: Widening | None) -> None:
+        self._address, self._gdal, self._widening = address, gdal, widening
 
     def read(
         self, cfg: Any, dst_geobox: GeoBox, *, dst: NDArray[Any] | None = None, **_: Any
     ) -> tuple[tuple[slice, slice], NDArray[Any]]:
         method: Method = "nearest" if cfg.nearest else "bilinear"
-        pixels = read_asset(self._source, dst_geobox, method=method, gdal=self._gdal, widening=self._widening)
+        pixels = _pixels(self._address, dst_geobox, method=method, gdal=self._gdal, widening=self._widening)
         whole = (slice(None), slice(None))
         if dst is None:
             return whole, pixels.astype(cfg.dtype, copy=False)

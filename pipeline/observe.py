@@ -14,7 +14,9 @@ from timesenmap.catalogs.scenes import Scene
 from timesenmap.pipeline.clouds import NEAR_CLOUD, Widening
 from timesenmap.pipeline.composite import SCL_SET_ASIDE, composite
 from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.harmonisation import harmonised
 from timesenmap.pipeline.load import Library, lazy_stacks
+from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION, Masker
 from timesenmap.pipeline.passes import passes_of, precedence
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
@@ -33,6 +35,7 @@ def composite_tile(
     tile: Tile,
     period: Period,
     *,
+    masker: Masker = SCENE_CLASSIFICATION,
     set_aside: Collection[int] = SCL_SET_ASIDE,
     cloud_dilation: float = 0.0,
     chunk: int | None = None,
@@ -54,8 +57,10 @@ def composite_tile(
         The map grid, and the part of it to make.
     period
         The twelve months.
+    masker
+        Who says what scenes show; by default their own scene classification (SCL).
     set_aside
-        Scene classes (SCL) that are not clear.
+        Scene classes, in the codes of SCL, that are not clear.
     cloud_dilation
         Metres by which clouds and shadows among them are widened, on each scene's own raster.
     chunk
@@ -90,6 +95,7 @@ def composite_tile(
                 months[month],
                 geobox,
                 passes=[passes[id(scene)] for scene in months[month]],
+                masker=masker,
                 set_aside=set_aside,
                 cloud_dilation=cloud_dilation,
                 chunk=chunk,
@@ -108,6 +114,7 @@ def month_composite(
     geobox: GeoBox,
     *,
     passes: Sequence[int] | None = None,
+    masker: Masker = SCENE_CLASSIFICATION,
     set_aside: Collection[int] = SCL_SET_ASIDE,
     cloud_dilation: float = 0.0,
     chunk: int | None = None,
@@ -118,7 +125,7 @@ def month_composite(
 
     Parameters
     ----------
-    scenes, geobox, set_aside, cloud_dilation, chunk, reader, gdal
+    scenes, geobox, masker, set_aside, cloud_dilation, chunk, reader, gdal
         See `composite_tile`.
     passes
         For each scene the number of its pass; by default as `passes_of` finds them among these scenes. Where scenes of
@@ -136,7 +143,7 @@ def month_composite(
     scenes, numbers = [scene for scene, _ in ranked], [number for _, number in ranked]
     side = chunk or _block_side(len(scenes), geobox)
     widening = Widening.of(set_aside, cloud_dilation)
-    dn, scl = lazy_stacks(scenes, geobox, chunk=side, reader=reader, gdal=gdal, widening=widening)
+    dn, scl = lazy_stacks(scenes, geobox, chunk=side, reader=reader, gdal=gdal, masker=masker, widening=widening)
     multiply, add = harmonisation(scenes)
     packed: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         _composite_block,
@@ -154,14 +161,9 @@ def month_composite(
 
 
 def harmonisation(scenes: Sequence[Scene]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give (time, band) arrays multiply and add, with reflectance * 10000 = DN * multiply + add.
-
-    Rounded to nine decimals: 0.0001 * 10000 must be 1, and -0.1 * 10000 must be -1000, for integers to stay so.
-    """
-    scalings = [[scene.scaling[band] for band in BANDS] for scene in scenes]
-    multiply = np.array([[scaling.scale for scaling in row] for row in scalings], np.float64)
-    add = np.array([[scaling.offset for scaling in row] for row in scalings], np.float64)
-    return np.round(multiply * 10000, 9), np.round(add * 10000, 9)
+    """Give (time, band) arrays multiply and add, with reflectance * 10000 = DN * multiply + add."""
+    numbers = np.array([[harmonised(scene.scaling[band]) for band in BANDS] for scene in scenes], np.float64)
+    return numbers[..., 0], numbers[..., 1]
 
 
 def scenes_by_month(scenes: Sequence[Scene], period: Period) -> list[list[Scene]]:

@@ -107,7 +107,10 @@ class RunRecord(_Record):
     grid: GridRecord
     scenes: tuple[SceneRecord, ...]
     refused: tuple[RefusedRecord, ...]
-    set_aside: tuple[int, ...] = Field(description="SCL classes set aside as not clear")
+    masker: dict[str, str] = Field(
+        {"name": "scl"}, description="who told clouds: name, and where it computes masks its versions and settings"
+    )
+    set_aside: tuple[int, ...] = Field(description="classes set aside as not clear, in the codes of SCL")
     cloud_dilation: float = Field(0.0, description="metres by which clouds and shadows were widened")
     encoder: EncoderRecord
     observations: ObservationRecord

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from timesenmap.pipeline import charts, figures, legend, pictures
+from timesenmap.pipeline.maskers import SCENE_CLASSES, in_words
 from timesenmap.pipeline.rasters import NO_CLASS, NO_VALUE
 from timesenmap.pipeline.record import MapRecord, RunRecord, SceneRecord
 from timesenmap.pipeline.whole import write_whole
@@ -29,21 +30,6 @@ from timesenmap.pipeline.whole import write_whole
 _LONGEST = {"classes": 1600, "confidence": 800, "observations": 800}  # pixels of the embedded pictures
 _HISTOGRAM_STEP = 5  # percent a bar
 _UNSEEN = "no clear observation"
-# Of the scene classification layer (SCL), Sentinel-2 Products Specification Document, Level-2A.
-_SCENE_CLASSES = {
-    0: "no data",
-    1: "saturated or defective",
-    2: "dark or topographic shadow",
-    3: "cloud shadow",
-    4: "vegetation",
-    5: "bare",
-    6: "water",
-    7: "unclassified",
-    8: "cloud, medium probability",
-    9: "cloud, high probability",
-    10: "thin cirrus",
-    11: "snow or ice",
-}
 
 
 def write_report(out: Path, record: RunRecord) -> Path:
@@ -85,7 +71,8 @@ def render_report(out: Path, record: RunRecord) -> str:
         unknown_rule=figures.unknown_rule,
         months_chart=_months_chart(record),
         seen_chart=_seen_chart(record),
-        set_aside=[f"{code} ({_SCENE_CLASSES.get(code, 'unknown')})" for code in record.set_aside],
+        masker=in_words(record.masker),
+        set_aside=[f"{code} ({SCENE_CLASSES.get(code, 'unknown')})" for code in record.set_aside],
         cloud_dilation=record.cloud_dilation,
         rules=_rules(record.scenes),
         job=json.dumps(record.job, indent=1, ensure_ascii=False, sort_keys=True),

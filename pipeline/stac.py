@@ -17,6 +17,7 @@ import pyproj
 import shapely
 
 from timesenmap.pipeline import figures, legend
+from timesenmap.pipeline.maskers import in_words
 from timesenmap.pipeline.record import GridRecord, MapRecord, RunRecord
 from timesenmap.pipeline.whole import write_whole
 from timesenmap.pipeline.workspace import sha256_of
@@ -296,8 +297,9 @@ def _lineage(record: RunRecord) -> str:
     rules = sorted({rule for scene in record.scenes for rule in scene.radiometry.values()})
     widened = f" (clouds and shadows widened by {record.cloud_dilation:g} m)" if record.cloud_dilation else ""
     return (
-        f"{figures.scenes(record)} of {record.catalogue}; reflectance by item ({'; '.join(rules)}); pixels of SCL "
-        f"classes {', '.join(map(str, record.set_aside))}{widened} set aside; monthly medians; encoder "
+        f"{figures.scenes(record)} of {record.catalogue}; reflectance by item ({'; '.join(rules)}); pixels of "
+        f"scene classes {', '.join(map(str, record.set_aside))}{widened} set aside, as told by "
+        f"{in_words(record.masker)}; monthly medians; encoder "
         f"'{record.encoder.name}' ({record.encoder.precision} on {record.encoder.device}); class of the nearest prompt "
         f"in the space of {record.encoder.text_tower}."
     )

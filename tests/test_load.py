@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -241,6 +242,15 @@ def test_keys_in_addresses_are_not_printed():
 def test_addresses_survive_any_name():
     source = AssetSource('odd "name" ü', "B04 20m", "s3://bucket/key with space?x=1")
     assert AssetSource.from_address(source.address) == source
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_quotation_mark_in_an_id_is_no_harm(tmp_path, reader):
+    scene = make_scene(tmp_path)
+    odd = dataclasses.replace(scene, item=scene.item.clone())
+    odd.item.id = 'S2 "odd" \\ one'
+    for one, other in zip(load_scenes([odd], GRID, reader=reader), load_scenes([scene], GRID), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from timesenmap.pipeline.composite import SCL_SET_ASIDE
 from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
 
 DEFAULT_CATALOG = "earth-search-c1"
 
@@ -72,8 +73,15 @@ class Job(BaseModel):
     keep_embeddings: bool = Field(
         False, description="keep the embeddings (int8), so that new prompts need no encoding again"
     )
-    set_aside: Annotated[tuple[int, ...], BeforeValidator(_one_or_many)] = Field(
-        tuple(sorted(SCL_SET_ASIDE)), description="SCL classes that are not clear observations"
+    masker: str = Field(
+        SCENE_CLASSIFICATION.name,
+        description="who tells clouds and their shadows: scl (the scenes' own classification), csmask (a network; "
+        "pip install 'timesenmap[csmask]'), or what another package offers",
+    )
+    set_aside: Annotated[tuple[int, ...] | None, BeforeValidator(_one_or_many)] = Field(
+        None,
+        description="classes that are not clear observations, in the codes of SCL; default: what the masker suggests "
+        f"(scl: {','.join(map(str, sorted(SCL_SET_ASIDE)))}; csmask: 0,3,9)",
     )
     cloud_dilation: float = Field(
         0.0, ge=0, le=2000, description="metres by which clouds and cloud shadows (SCL 3, 8, 9, 10) are widened"
@@ -96,7 +104,7 @@ class Job(BaseModel):
     def _check(self) -> Self:
         if (self.year is None) == (self.start is None):
             raise ValueError("give either year or start (YYYY-MM), one of them")
-        wrong = [code for code in self.set_aside if not 0 <= code <= 11]
+        wrong = [code for code in self.set_aside or () if not 0 <= code <= 11]
         if wrong:
             msg = f"set_aside {wrong[0]} is not an SCL class (0 to 11)"
             raise ValueError(msg)

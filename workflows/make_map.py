@@ -34,6 +34,7 @@ from timesenmap.pipeline.label import (
     write_labels,
 )
 from timesenmap.pipeline.ledger import TileResult
+from timesenmap.pipeline.maskers import classes_set_aside, load_masker
 from timesenmap.pipeline.observations import Observations, count_observations
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.record import RunRecord
@@ -89,6 +90,8 @@ def make_map(job: Job, *, stages: Stages | None = None) -> RunRecord:
 def prepare(job: Job, stages: Stages) -> Plan:
     """Check everything a job names, find its scenes, and plan its tiles; nothing is written."""
     with stages.stage("prepare", 1, "job") as advance:
+        masker = load_masker(job.masker)
+        set_aside = classes_set_aside(masker, job.set_aside)
         aoi = read_aoi(job.aoi, crs=job.aoi_crs)
         for note in aoi.notes:
             log.warning("%s: %s", aoi.name, note)
@@ -120,6 +123,8 @@ def prepare(job: Job, stages: Stages) -> Plan:
             config=encoder.config,
             tiles=tuple(tiles(grid, job.tile_size, aoi=aoi)),
             search=search,
+            masker=masker,
+            set_aside=set_aside,
         )
         plan.require_scenes()
         plan.require_names()
@@ -142,7 +147,8 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
             plan.grid,
             tile,
             plan.period,
-            set_aside=plan.job.set_aside,
+            masker=plan.masker,
+            set_aside=plan.set_aside,
             cloud_dilation=plan.job.cloud_dilation,
             gdal=plan.search.profile.gdal,
         )

@@ -1,6 +1,7 @@
 """The plan of a run: everything that was asked, checked and found, before anything is written."""
 
 import collections
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.label import Question
 from timesenmap.pipeline.legend import UNKNOWN, LegendClass
+from timesenmap.pipeline.mask_blocks import BlockMasker
+from timesenmap.pipeline.maskers import SCENE_CLASSES, Masker, in_words
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.workspace import signature
 from timesenmap.workflows.job import Job
@@ -37,7 +40,10 @@ _CUBE_FORMAT = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked job: its area, grid, months, scenes, encoder and questions, and the tiles it will do."""
+    """A checked job: its area, grid, months, scenes, encoder and questions, and the tiles it will do.
+
+    `set_aside` are the scene classes that are not clear, of those that `masker` tells.
+    """
 
     job: Job
     aoi: Aoi
@@ -48,6 +54,8 @@ class Plan:
     config: EncoderConfig
     tiles: tuple[Tile, ...]
     search: SceneSearch
+    masker: Masker
+    set_aside: tuple[int, ...]
     questions: tuple[Question, ...] = ()
 
     @property
@@ -82,7 +90,8 @@ class Plan:
             format=_CUBE_FORMAT,
             place=self.place,
             scenes=scenes,
-            set_aside=sorted(self.job.set_aside),
+            masker=self.masker.identity,
+            set_aside=self.set_aside,
             cloud_dilation=self.job.cloud_dilation,
         )
 
@@ -193,7 +202,8 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
     where = "over the network" if "://" in plan.search.scenes[0].href(BANDS[0]) else "on disk"
     files = len(plan.search.scenes) * (len(BANDS) + 1) * len(plan.tiles)
     opening = files * OPEN_SECONDS[where] / (os.cpu_count() or 1)
-    seconds = opening + read / 1e6 / READ_MB_PER_SECOND + plan.pixels / rate
+    masking, masked = _masking(plan)
+    seconds = opening + read / 1e6 / READ_MB_PER_SECOND + plan.pixels / rate + masking
     missing = [f"{year}-{month:02d}" for (year, month), n in zip(plan.period.months, by_month, strict=True) if not n]
     reckoned = f"each file opened in {1000 * OPEN_SECONDS[where]:g} ms, read at {READ_MB_PER_SECOND:g} MB/s"
     return [
@@ -207,6 +217,7 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
         ),
         ("months without a scene", ", ".join(missing) or "none"),
         ("missing passes", plan.missing_passes or ("none" if plan.job.max_cloud_cover is None else "not judged")),
+        ("clouds", masked),
         ("tiles", f"{len(plan.tiles)} of up to {plan.job.tile_size} x {plan.job.tile_size} ({plan.pixels:,} pixels)"),
         ("to read", f"about {_size(read)} before compression, from at most {files:,} files {where}"),
         ("to store", f"at most {_size(store)} for the cube before compression"),
@@ -225,6 +236,31 @@ def _map_in_words(plan: Plan, prompts: PromptSet) -> str:
     return f"{prompts.name} ({len(prompts.classes)} classes{unknown})"
 
 
+def _masking(plan: Plan) -> tuple[float, str]:
+    """Seconds it takes to compute masks, timed on this machine for a moment, and who tells clouds, in words."""
+    aside = ", ".join(f"{code} ({SCENE_CLASSES[code]})" for code in plan.set_aside)
+    words = f"told by {in_words(plan.masker.identity)}; set aside {aside or 'nothing'}"
+    if plan.job.cloud_dilation:
+        words += f"; widened by {plan.job.cloud_dilation:g} m"
+    masker = plan.masker
+    if not isinstance(masker, BlockMasker):
+        return 0.0, words
+    sample = np.random.default_rng(0).random((len(masker.bands), masker.block, masker.block), np.float32)
+    masker.classify(sample)
+    started = time.perf_counter()
+    masker.classify(sample)
+    each = time.perf_counter() - started
+    square_metres = (masker.inner * masker.metres) ** 2
+    ground = plan.pixels * plan.job.resolution**2
+    blocks = sum(math.ceil(_share(plan, scene.footprint) * ground / square_metres) for scene in plan.search.scenes)
+    return blocks * each / (os.cpu_count() or 1), f"{words}; {blocks:,} blocks or more, {each:.2g} s each"
+
+
+def _share(plan: Plan, footprint: BaseGeometry) -> float:
+    """Share of the area that one scene covers."""
+    return float(plan.aoi.geometry.intersection(footprint).area / plan.aoi.geometry.area)
+
+
 def _credentials(plan: Plan) -> str:
     missing = plan.search.profile.missing_credentials()
     if missing:
@@ -234,9 +270,8 @@ def _credentials(plan: Plan) -> str:
 
 def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:
     """Bytes of one scene's pixels that fall in the area: four bands at 10 m, six and SCL at 20 m, 2 bytes (SCL 1)."""
-    shared = plan.aoi.geometry.intersection(footprint).area / plan.aoi.geometry.area
     square_metres = plan.pixels * plan.job.resolution**2
-    return float(shared * square_metres * (4 * 2 / 100 + (6 * 2 + 1) / 400))
+    return float(_share(plan, footprint) * square_metres * (4 * 2 / 100 + (6 * 2 + 1) / 400))
 
 
 def _size(amount: float) -> str:

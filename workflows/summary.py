@@ -12,6 +12,7 @@ from timesenmap.catalogs.bands import BANDS
 from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.figures import percent, unknown_rule
 from timesenmap.pipeline.legend import UNKNOWN, LegendClass
+from timesenmap.pipeline.maskers import in_words
 from timesenmap.pipeline.record import (
     ClassRecord,
     EncoderRecord,
@@ -35,6 +36,7 @@ def tags_of(plan: Plan, prompts: PromptSet | None = None) -> dict[str, str]:
         "TIFFTAG_SOFTWARE": f"timesenmap {version('timesenmap')}",
         "PERIOD": f"{plan.period.start}/{plan.period.end}",
         "SCENES": str(len(plan.search.scenes)),
+        "MASKER": in_words(plan.masker.identity),
         "CATALOGUE": plan.search.profile.title,
         "ATTRIBUTION": plan.search.profile.attribution,
     }
@@ -81,7 +83,8 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
         ),
         scenes=tuple(_scene(scene) for scene in plan.search.scenes),
         refused=tuple(RefusedRecord(id=refused.id, reason=refused.reason) for refused in plan.search.refused),
-        set_aside=plan.job.set_aside,
+        masker=plan.masker.identity,
+        set_aside=plan.set_aside,
         cloud_dilation=plan.job.cloud_dilation,
         encoder=EncoderRecord(
             name=plan.config.name,
