@@ -21,6 +21,7 @@ from timesenmap.catalogs import (
     profile_names,
     scene_from_item,
 )
+from timesenmap.catalogs.aws_profiles import AWS_KEYS
 
 COMMON = dict(
     zip(
@@ -120,7 +121,36 @@ def test_shipped_profiles_and_their_keys(shared_data):
 def test_signing_and_credentials_are_stated():
     assert load_profile("planetary-computer").signing == "planetary-computer"
     assert load_profile("earth-search").signing == "none"
-    assert load_profile("cdse").credentials == ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    assert load_profile("cdse").credentials == AWS_KEYS
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, False),  # the default profile is not meant for this service
+        ({"AWS_PROFILE": "cdse"}, True),
+        ({"AWS_DEFAULT_PROFILE": "cdse"}, True),
+        ({"AWS_PROFILE": "half"}, False),
+        ({"AWS_PROFILE": "empty"}, False),
+        ({"AWS_PROFILE": "cdes"}, False),
+        ({"AWS_PROFILE": "cdse", "AWS_SHARED_CREDENTIALS_FILE": "nowhere"}, False),
+        ({"AWS_PROFILE": "cdse", "AWS_SHARED_CREDENTIALS_FILE": __file__}, False),
+        ({"AWS_PROFILE": "half", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, True),
+    ],
+)
+def test_keys_may_be_in_a_named_profile(tmp_path, monkeypatch, environment, found):
+    for name in (*AWS_KEYS, "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": str(tmp_path), **environment}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(
+        "[default]\naws_access_key_id=a\naws_secret_access_key=b\n"
+        "[cdse]\naws_access_key_id = a\naws_secret_access_key = b%%c\n"
+        "[half]\naws_access_key_id = a\n"
+        "[empty]\naws_access_key_id = a\naws_secret_access_key =\n"
+    )
+    assert load_profile("cdse").missing_credentials() == (() if found else AWS_KEYS)
 
 
 def test_profile_of_an_url_a_file_and_a_folder(tmp_path):

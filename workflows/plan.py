@@ -34,6 +34,8 @@ from timesenmap.workflows.progress import duration
 READ_MB_PER_SECOND = 40.0
 OPEN_SECONDS = {"on disk": 0.003, "over the network": 0.1}
 
+_NO_PROFILE = ", nor does AWS_PROFILE name a profile with these keys"
+
 # Raised whenever the same scenes would give another cube.
 _CUBE_FORMAT = 2
 
@@ -175,7 +177,8 @@ class Plan:
             where = f" (get them: {profile.credentials_from})" if profile.credentials_from else ""
             raise MapError(
                 f"--catalog {profile.name}: reading its scenes needs credentials in the environment, and "
-                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set{where}"
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+                f"{_NO_PROFILE if missing[0].startswith('AWS_') else ''}{where}"
             )
 
     def geojson(self) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from timesenmap.catalogs.aws_profiles import AWS_KEYS, profile_has_keys
 from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.errors import CatalogError
 from timesenmap.catalogs.signing import Signing
@@ -43,7 +44,9 @@ class Profile(BaseModel):
         description="Whether addresses need a short-lived token when they are read. Addresses kept stay unsigned.",
     )
     credentials: tuple[str, ...] = Field(
-        (), description="Environment variables that must be set to read the assets; never stored, never printed."
+        (),
+        description="Environment variables that must be set to read the assets, or AWS_PROFILE where they are AWS's; "
+        "never stored, never printed.",
     )
     credentials_from: str = Field("", description="Where a user gets these credentials.")
     gdal: dict[str, str] = Field({}, description="GDAL settings while assets are read.")
@@ -73,8 +76,9 @@ class Profile(BaseModel):
         return gdal
 
     def missing_credentials(self) -> tuple[str, ...]:
-        """Names of the environment variables that reading needs and that are not set."""
-        return tuple(name for name in self.credentials if not os.environ.get(name))
+        """Names of the environment variables that reading needs, that are not set and have no AWS profile instead."""
+        missing = tuple(name for name in self.credentials if not os.environ.get(name))
+        return () if set(missing) <= set(AWS_KEYS) and profile_has_keys() else missing
 
     @model_validator(mode="after")
     def _api_has_url(self) -> "Profile":

@@ -42,7 +42,7 @@ reader = dict(zip(("aws_access_key_id", "aws_secret_access_key"), keys["reader"]
 s3 = boto3.client("s3", **options, **reader)
 s3.create_bucket(Bucket=bucket)
 for path in pathlib.Path(folder).rglob("*.tif"):
-    for prefix in ("", "again/"):
+    for prefix in ("", "again/", "third/"):
         s3.put_object(Bucket=bucket, Key=prefix + str(path.relative_to(folder)), Body=path.read_bytes())
 print(json.dumps(keys))
 """
@@ -91,6 +91,25 @@ def test_scenes_in_the_store_are_those_on_disk(scenes, store, monkeypatch):
     gdal, keys = store
     use(monkeypatch, *keys["reader"])
     for one, other in zip(july(in_store(scenes), gdal), july(scenes[1], None), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_keys_of_a_named_profile(scenes, store, monkeypatch, tmp_path):
+    gdal, keys = store
+    cdse = load_profile("cdse")
+    for name in (*cdse.credentials, "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    lines = [
+        f"[{name}]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+        for name, (key, secret) in (("default", keys["stranger"]), ("cdse", keys["reader"]))
+    ]
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("\n".join(lines))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cdse.missing_credentials() == cdse.credentials  # a default profile is not meant for this service
+    monkeypatch.setenv("AWS_PROFILE", "cdse")
+    assert cdse.missing_credentials() == ()
+    for one, other in zip(july(in_store(scenes, "third/"), gdal), july(scenes[1], None), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
