@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PINNED := $(shell sed -n -E '/^(torch|torchvision)==/p' constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PINNED)
 
-.PHONY: demo test test-integration test-online bench miniature starter lint wheel-test clean
+.PHONY: demo test test-integration test-online bench miniature starter starter-evaluation lint wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/make-map --demo --out demo
@@ -36,6 +36,19 @@ miniature: $(VENV)/.installed-dev
 SERIES ?= ../shared/data/series
 starter: $(VENV)/.installed-dev
 	$(BIN)/train-encoder --config model/weights/starter.yaml $$(printf ' --series %s' $(SERIES)/*.parquet)
+
+# What the model card says of the starter: held-out cells, sources left out of training (hours: one training a group),
+# and the declared parcels of a place it never saw. All of it in EVALUATION, with one page and tables for the card.
+EVALUATION ?= starter-evaluation
+STARTER ?= starter
+PARCELS ?= ../shared/data/belgium-2018
+starter-evaluation: $(VENV)/.installed-dev
+	$(BIN)/evaluate-encoder held-out --config model/weights/starter.yaml $$(printf ' --series %s' $(SERIES)/*.parquet) \
+	    --encoder $(STARTER) --out $(EVALUATION)
+	$(BIN)/evaluate-encoder parcels --labels $(PARCELS)/labels_CT.tif --catalog $(PARCELS)/catalog.json --start 2017-12 \
+	    $$(printf ' --prompts %s' model/weights/parcels-*.yaml) --encoder $(STARTER) --out $(EVALUATION)
+	$(BIN)/evaluate-encoder left-out --config model/weights/starter.yaml $$(printf ' --series %s' $(SERIES)/*.parquet) \
+	    --out $(EVALUATION)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

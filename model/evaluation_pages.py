@@ -7,29 +7,30 @@ from pathlib import Path
 import numpy as np
 
 from timesenmap.model.errors import ModelError
-from timesenmap.model.evaluation import Interval, ZeroShotReport
+from timesenmap.model.evaluation import ZeroShotReport
+from timesenmap.model.sheets import Sheet, markdown_table, percent
 
 _MEASURES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class", "macro_f1": "macro F1"}
 
 
-def summary_rows(reports: Sequence[ZeroShotReport]) -> tuple[list[str], list[list[str]]]:
-    """Header and one row of text for every variant, in percent with 95 % intervals."""
+def summary_sheet(reports: Sequence[ZeroShotReport]) -> Sheet:
+    """One row for every variant, in percent with 95 % intervals."""
     header = ["family", "composites", "hub correction", *_MEASURES.values(), "calibration error"]
     rows = [
         [
             r.family,
             r.composites,
             "yes" if r.hub_correction else "no",
-            *(_percent(r.intervals[name]) for name in _MEASURES),
-            f"{100 * r.expected_calibration_error:.1f}",
+            *(percent(r.intervals[name]) for name in _MEASURES),
+            percent(r.expected_calibration_error),
         ]
         for r in reports
     ]
-    return header, rows
+    return Sheet(f"Zero-shot {reports[0].prompts}, % (95 % interval)", header, rows)
 
 
-def class_rows(report: ZeroShotReport) -> tuple[list[str], list[list[str]]]:
-    """Header and one row of text for every class that has rows or was predicted, and what it is taken for most."""
+def class_sheet(report: ZeroShotReport) -> Sheet:
+    """One row for every class that has rows or was predicted, and what it is taken for most."""
     header = ["code", "class", "rows", "predicted", "accuracy", "precision", "F1", "mostly taken for"]
     rows = []
     for i, entry in enumerate(report.classes):
@@ -37,10 +38,10 @@ def class_rows(report: ZeroShotReport) -> tuple[list[str], list[list[str]]]:
             continue
         wrong = [0 if j == i else count for j, count in enumerate(report.confusion_matrix[i])]
         most = int(np.argmax(wrong))
-        numbers = ["-" if v is None else f"{100 * v:.1f}" for v in (entry.accuracy, entry.precision, entry.f1)]
+        numbers = [percent(value) for value in (entry.accuracy, entry.precision, entry.f1)]
         taken = f"{report.classes[most].name} ({wrong[most]})" if wrong[most] else "-"
         rows.append([str(entry.code), entry.name, str(entry.rows), str(entry.predicted), *numbers, taken])
-    return header, rows
+    return Sheet(f"Classes, {report.family} prompts, {report.composites} composites, %", header, rows)
 
 
 def notes(report: ZeroShotReport) -> list[str]:
@@ -66,25 +67,12 @@ def markdown(reports: Sequence[ZeroShotReport]) -> str:
     parts = [
         f"# Zero-shot: {reports[0].prompts}\n",
         "\n".join(notes(reports[0])) + "\n",
-        _table(*summary_rows(reports)),
+        markdown_table(summary_sheet(reports)),
     ]
     for report in reports:
         parts.append(f"## {report.family} prompts, {report.composites} composites\n")
-        parts.append(_table(*class_rows(report)))
+        parts.append(markdown_table(class_sheet(report)))
     return "\n".join(parts)
-
-
-def _percent(interval: Interval) -> str:
-    if interval.value is None:
-        return "-"
-    if interval.low is None or interval.high is None:
-        return f"{100 * interval.value:.1f}"
-    return f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def require_matplotlib() -> None:

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, cast, get_args
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from timesenmap.model.errors import ModelError
 from timesenmap.model.evaluation import LabelledSeries, ZeroShotReport, zero_shot_report
 from timesenmap.model.evaluation_pages import (
-    class_rows,
+    class_sheet,
     markdown,
     notes,
     require_matplotlib,
     save_confusion_picture,
-    summary_rows,
+    summary_sheet,
 )
 from timesenmap.model.place_evaluation import labelled_places
 from timesenmap.model.prompt_files import write_prompt_file
 from timesenmap.model.prompts import Family, PromptSet, ambiguous_classes, class_embeddings, load_prompt_set
 from timesenmap.model.zero_shot import FRAMES, Composites, composited, cosines, fit_hub_means, hub_means_of
 from timesenmap.workflows.commands import with_exit_codes
+from timesenmap.workflows.evaluate_captions import held_out, left_out, parcels
 from timesenmap.workflows.evaluate_places import CONTEXT, ablation, retrieval, scenicness
 from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.tables import show
 
 if TYPE_CHECKING:
     from timesenmap.model.encoder import Encoder
@@ -134,22 +134,6 @@ def write_reports(reports: Sequence[ZeroShotReport], out: Path) -> list[Path]:
     return written
 
 
-def _show(reports: Sequence[ZeroShotReport]) -> None:
-    console = Console(width=None if Console().is_terminal else 140)
-    for title, (header, rows) in (
-        (f"Zero-shot {reports[0].prompts}, % (95 % interval)", summary_rows(reports)),
-        (f"Classes, {reports[0].family} prompts, {reports[0].composites} composites, %", class_rows(reports[0])),
-    ):
-        table = Table(title=title, title_justify="left")
-        for name in header:
-            table.add_column(name)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in notes(reports[0]):
-        console.print(line, markup=False, highlight=False)
-
-
 @click.group(context_settings=CONTEXT)
 @click.version_option(package_name="timesenmap", prog_name="evaluate-encoder")
 def main() -> None:
@@ -237,8 +221,8 @@ def zero_shot(
     if as_json:
         click.echo(report_json(reports))
     else:
-        _show(reports)
+        show([summary_sheet(reports), class_sheet(reports[0])], notes(reports[0]))
 
 
-for _command in (retrieval, scenicness, ablation):
+for _command in (held_out, left_out, parcels, retrieval, scenicness, ablation):
     main.add_command(_command)

@@ -14,10 +14,11 @@ from timesenmap.model.place_evaluation import embed_places, read_places
 from timesenmap.model.retrieval_report import TextRow, retrieval_report
 from timesenmap.model.scenicness import WITHIN, Ensembling, load_scenic_prompts, read_ratings
 from timesenmap.model.scenicness_report import scenicness_report
+from timesenmap.model.sheets import Sheet, percent
 from timesenmap.model.zero_shot import FRAMES, Composites, composited
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.progress import Stages, set_up_logging
-from timesenmap.workflows.tables import Sheet, deliver, percent, recall_sheet
+from timesenmap.workflows.tables import deliver, recall_sheet
 
 if TYPE_CHECKING:
     from timesenmap.model.ablation import AblationReport, Vary

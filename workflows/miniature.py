@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from timesenmap.model.sheets import Sheet, percent
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.evaluate_places import ablation_sheet
 from timesenmap.workflows.progress import Stages, set_up_logging
-from timesenmap.workflows.tables import Sheet, deliver, percent, recall_sheet
+from timesenmap.workflows.tables import deliver, recall_sheet
 
 if TYPE_CHECKING:
     from timesenmap.model.miniature import MiniatureReport

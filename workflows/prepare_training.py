@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from timesenmap.model.errors import ModelError
 from timesenmap.model.photos import find_photos
@@ -18,8 +16,10 @@ from timesenmap.model.prepare import Advance, default_workers, prepare_crops, se
 from timesenmap.model.prepare_photos import prepare_photos, wanted_keys
 from timesenmap.model.sen4map import PATCHES, YEAR, Gaps
 from timesenmap.model.shards import Counts, PreparedRows
+from timesenmap.model.sheets import Sheet
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.tables import show
 
 log = logging.getLogger("timesenmap.prepare_training")
 
@@ -45,13 +45,15 @@ def _show(counts: Counts, what: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(counts), indent=2, ensure_ascii=False))
         return
-    table = Table(title=f"{counts.rows} {what} in {counts.shards} shards", title_justify="left")
-    for name in ("skipped or remarked", "count", "for example"):
-        table.add_column(name, overflow="fold")
-    for reason, number in {**counts.skipped, **counts.remarks}.items():
-        table.add_row(reason, str(number), (counts.examples.get(reason) or ("",))[0])
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(table if table.row_count else f"{counts.rows} {what} in {counts.shards} shards; nothing skipped")
+    title = f"{counts.rows} {what} in {counts.shards} shards"
+    rows = [
+        [reason, str(number), (counts.examples.get(reason) or ("",))[0]]
+        for reason, number in {**counts.skipped, **counts.remarks}.items()
+    ]
+    if rows:
+        show([Sheet(title, ["skipped or remarked", "count", "for example"], rows)])
+    else:
+        click.echo(f"{title}; nothing skipped")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

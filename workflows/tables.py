@@ -3,36 +3,17 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from timesenmap.model.evaluation import Interval
 from timesenmap.model.retrieval_report import RetrievalRow
+from timesenmap.model.sheets import Sheet, markdown, percent
 
 log = logging.getLogger(__name__)
-
-
-class Sheet(NamedTuple):
-    """A table: title, header and rows of text."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-
-
-def percent(value: Interval | float) -> str:
-    """A share, with its interval where there is one, in percent."""
-    if not isinstance(value, Interval):
-        return f"{100 * value:.1f}"
-    if value.value is None:
-        return "-"
-    if value.low is None or value.high is None:
-        return f"{100 * value.value:.1f}"
-    return f"{100 * value.value:.1f} ({100 * value.low:.1f}-{100 * value.high:.1f})"
 
 
 def recall_sheet(rows: Sequence[RetrievalRow]) -> Sheet:
@@ -45,24 +26,15 @@ def recall_sheet(rows: Sequence[RetrievalRow]) -> Sheet:
     return Sheet("Retrieval, % (95 % interval) [chance]", header, lines)
 
 
-def markdown(title: str, sheets: Sequence[Sheet], notes: Sequence[str] = ()) -> str:
-    """Tables and notes as a Markdown page."""
-    parts = [f"# {title}\n", *(f"{note}\n" for note in notes)]
-    for sheet in sheets:
-        lines = [sheet.header, ["---"] * len(sheet.header), *([c.replace("|", "\\|") for c in r] for r in sheet.rows)]
-        parts.append(f"## {sheet.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
-    return "\n".join(parts)
-
-
 def show(sheets: Sequence[Sheet], notes: Sequence[str] = ()) -> None:
     """Print tables and notes on standard output."""
     console = Console(width=None if Console().is_terminal else 140)
     for sheet in sheets:
         table = Table(title=sheet.title, title_justify="left")
         for name in sheet.header:
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for row in sheet.rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # as it stands: names may hold brackets
         console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False)
