@@ -95,6 +95,7 @@ def test_every_label_of_the_data_is_reviewed_and_the_table_knows_no_others(share
         pairs = pd.read_parquet(path, columns=["dataset", "label"]).drop_duplicates()
         found |= set(pairs.itertuples(index=False, name=None))
     reviewed = {(name, label) for name, source in table.sources.items() for label in source.labels}
+    reviewed -= {pair for pair in reviewed if pair[0] == "simulated"}  # made, not delivered: see test_simulation
     assert found - reviewed == set(), "labels nobody has reviewed"
     assert reviewed - found == set(), "labels no file has"
     assert len({label for name, label in found if name.startswith("world")}) == 162

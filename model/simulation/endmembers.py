@@ -1,0 +1,88 @@
+"""Measured spectra of grounds, dead plants, roofs, roads, snow and ash, by pool, and how wetness darkens them.
+
+Source of the darkening: Lobell and Asner 2002, Soil Sci. Soc. Am. J. 66:722 (exponential, stronger in the short-wave
+infrared).
+"""
+
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from timesenmap.model.config import DEFAULT_BANDS
+from timesenmap.model.errors import ModelError
+from timesenmap.model.simulation.settings import Pool
+
+Floats = npt.NDArray[np.float64]
+
+SATURATED: Final = np.array([0.50, 0.48, 0.47, 0.47, 0.47, 0.47, 0.47, 0.47, 0.42, 0.36])
+"""Reflectance of saturated over dry soil, by band."""
+
+DARKENING: Final = np.array([2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.6, 2.8])
+"""How fast soil darkens with relative saturation, by band."""
+
+
+def wetted(dry: Floats, wetness: Floats) -> Floats:
+    """Soil (n, 10) of reflectance ``dry`` (10,) or (n, 10) at relative saturation ``wetness`` (n,)."""
+    return cast("Floats", dry * (SATURATED + (1 - SATURATED) * np.exp(-DARKENING * np.asarray(wetness)[:, None])))
+
+
+class Spectra:
+    """Pools of spectra; a pool is a named choice of rows of the table."""
+
+    def __init__(self, table: pd.DataFrame, pools: dict[str, Pool]) -> None:
+        values = table[list(DEFAULT_BANDS)].to_numpy(np.float64, copy=True)
+        # Some field spectrometers end before B12; on snow and ice it is a little darker than B11.
+        values[:, 9] = np.where(np.isfinite(values[:, 9]), values[:, 9], 0.85 * values[:, 8])
+        values = np.clip(values, 0.0, 1.0)
+        self._pools: dict[str, list[Floats]] = {}
+        for name, pool in pools.items():
+            rows = np.zeros(len(table), bool)
+            members: list[Floats] = []
+            for pattern in pool.materials:
+                rows = (
+                    table["group"].isin(pool.groups).to_numpy()
+                    & table["material"].str.contains(pattern, regex=True).to_numpy()
+                    & table["source"].str.contains(pool.source, regex=True).to_numpy()
+                    & (values[:, 2] >= pool.red[0])
+                    & (values[:, 2] <= pool.red[1])
+                )
+                if rows.any():
+                    members.append(values[rows])
+            if not members:
+                raise ModelError(
+                    f"spectra: no row fits pool '{name}' (groups {', '.join(pool.groups)}): give a table with "
+                    "these groups and materials"
+                )
+            self._pools[name] = members
+
+    def draw(self, pool: str, rng: np.random.Generator) -> Floats:
+        """One spectrum (10,) of a pool: first a kind of material, all alike, then one of its spectra."""
+        members = self._pools[pool]
+        kind = members[rng.integers(len(members))]
+        return cast("Floats", kind[rng.integers(len(kind))])
+
+    def mixture(self, pool: str, rng: np.random.Generator, parts: int) -> Floats:
+        """Random mixture of several spectra of a pool."""
+        shares = rng.dirichlet(np.ones(parts))
+        return shares @ np.stack([self.draw(pool, rng) for _ in range(parts)])
+
+
+def read_spectra(path: str | Path, pools: dict[str, Pool]) -> Spectra:
+    """Read the table of spectra: parquet with source, material, group and a column for each of the ten bands."""
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(
+            f"spectra '{file}': not found; give a parquet of surface spectra in Sentinel-2's bands "
+            "(columns source, material, group, B02 .. B12; README, simulate-series, says which libraries)"
+        )
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"spectra '{file}' is no readable parquet ({str(error).splitlines()[0]})") from None
+    missing = [column for column in ("source", "material", "group", *DEFAULT_BANDS) if column not in table.columns]
+    if missing:
+        raise ModelError(f"spectra '{file}': column {missing[0]} is missing ({len(missing)} in all)")
+    return Spectra(table, pools)
