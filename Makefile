@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not integration and not online" tests
 
-test-integration: $(VENV)/.installed-dev
+test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask
 	tests/integration/install-debian-packages
 	PYTHON=$(BIN)/python tests/integration/install-servers
 	$(BIN)/python -m pytest -m integration tests
@@ -73,6 +73,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable ".[train,cluster,dev]"
+	touch $@
+
+$(VENV)/.installed-csmask: $(VENV)/.installed-dev
+	$(PIP) --editable ".[csmask]"
 	touch $@
 
 clean:
