@@ -256,7 +256,8 @@ def _masking(plan: Plan) -> tuple[float, str]:
     square_metres = (masker.inner * masker.metres) ** 2
     ground = plan.pixels * plan.job.resolution**2
     blocks = sum(math.ceil(_share(plan, scene.footprint) * ground / square_metres) for scene in plan.search.scenes)
-    return blocks * each / (os.cpu_count() or 1), f"{words}; {blocks:,} blocks or more, {each:.2g} s each"
+    words += f"; {blocks:,} blocks or more, {each:.2g} s each without reading"
+    return blocks * each / (os.cpu_count() or 1), words
 
 
 def _share(plan: Plan, footprint: BaseGeometry) -> float:
