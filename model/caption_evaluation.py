@@ -107,8 +107,13 @@ def real_samples(data: "TrainingData") -> CaptionSamples:
     return samples.take(rows)
 
 
-def caption_vectors(table: CaptionTable, encoder: "Encoder", wordings: Sequence[Sequence[str]] | None = None) -> Floats:
-    """Vector of each caption from its wordings (default: those of training); float32 (captions, d)."""
+def caption_vectors(
+    table: CaptionTable, encoder: "Encoder | str", wordings: Sequence[Sequence[str]] | None = None
+) -> Floats:
+    """Vector of each caption from its wordings (default: those of training); float32 (captions, d).
+
+    ``encoder`` is an encoder or the specification of its text tower.
+    """
     from timesenmap.model.towers import embed_texts  # noqa: PLC0415 - torch takes seconds
 
     words = [table.wordings(name) for name in table.names] if wordings is None else wordings
@@ -177,9 +182,9 @@ class EncodedSamples:
     vectors: Floats
 
     @classmethod
-    def of(cls, encoder: "Encoder", table: CaptionTable, samples: CaptionSamples) -> "EncodedSamples":
-        """Embed samples and words."""
-        return cls(encoder, table, samples, embed_places(encoder, samples.reflectance), caption_vectors(table, encoder))
+    def of(cls, encoder: "Encoder", table: CaptionTable, samples: CaptionSamples, vectors: Floats) -> "EncodedSamples":
+        """Embed samples, for questions in words whose ``vectors`` (captions, d) are known."""
+        return cls(encoder, table, samples, embed_places(encoder, samples.reflectance), vectors)
 
     @property
     def temperature(self) -> float:

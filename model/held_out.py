@@ -178,7 +178,7 @@ def held_out_report(
             f"{len(samples)} measured series are on the test side, with less than two land covers or captions to "
             "tell: give split.test a larger share, or add series"
         )
-    tested = EncodedSamples.of(encoder, table, samples)
+    tested = EncodedSamples.of(encoder, table, samples, caption_vectors(table, encoder))
     answers = {name: tested.answer(q) for name, q in asked.items()}
     advance("embeddings")
     questions = []

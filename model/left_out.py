@@ -16,17 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from timesenmap.model.caption_evaluation import (
     CaptionSamples,
     EncodedSamples,
+    caption_vectors,
     crop_sources,
     finest_captions,
     land_covers,
     question_report,
     real_samples,
 )
-from timesenmap.model.caption_scores import QuestionReport, Scores, compare
+from timesenmap.model.caption_scores import FREQUENT, QuestionReport, Scores, compare
 from timesenmap.model.captions import CaptionTable, load_captions
 from timesenmap.model.encoder import load_encoder
 from timesenmap.model.errors import ModelError
-from timesenmap.model.evaluation import resampling_groups
+from timesenmap.model.evaluation import Interval, resampling_groups
 from timesenmap.model.forest import FOLDS, TREES, forest_predictions, require_scikit_learn
 from timesenmap.model.place_evaluation import embed_places
 from timesenmap.model.shown import high_summer_only
@@ -57,6 +58,7 @@ class LeftOutQuestion(_Report):
     among_all: Scores = Field(description="asked among all land covers, or all finest captions, of measured series")
     options: int = Field(description="number of all these")
     ratio: float | None = Field(description="macro F1 among the classes present, over the forest's")
+    ratio_frequent: float | None = Field(description=f"the same over the classes with at least {FREQUENT} samples")
 
 
 class LeftOutSource(_Report):
@@ -157,13 +159,21 @@ def left_out_report(
     data = load_training_data(config.series, config.split, table)
     everything = real_samples(data)
     rows = {name: source_rows(everything, name) for group in groups for name in group}
+    vectors = caption_vectors(table, config.encoder_config.text_tower)
     reports = []
     for group in groups:
         encoder, training_rows = trained_without(
             config, group, folder, captions=table, hashes=data.hashes, progress=progress
         )
         sources = tuple(
-            source_report(name, encoder, everything, rows[name], table, trees=trees, threads=threads) for name in group
+            source_report(
+                name,
+                EncodedSamples.of(encoder, table, everything.take(rows[name]), vectors),
+                everything,
+                trees=trees,
+                threads=threads,
+            )
+            for name in group
         )
         reports.append(
             LeftOutGroup(
@@ -228,18 +238,22 @@ def trained_without(
 
 
 def source_report(
-    name: str,
-    encoder: "Encoder",
-    everything: CaptionSamples,
-    rows: Ints,
-    table: CaptionTable,
-    *,
-    trees: int = TREES,
-    threads: int = 1,
+    name: str, tested: EncodedSamples, everything: CaptionSamples, *, trees: int = TREES, threads: int = 1
 ) -> LeftOutSource:
-    """Test an encoder on the whole of a source: land cover, and crops where the source tells them apart."""
-    samples = everything.take(rows)
-    tested = EncodedSamples.of(encoder, table, samples)
+    """Test an encoder on the whole of a source: land cover, and crops where the source tells them apart.
+
+    Parameters
+    ----------
+    name
+        Of the source.
+    tested
+        Its rows and the encoder that never saw them.
+    everything
+        All measured series: what they are called are the options of the wider question.
+    trees, threads
+        Of the forest beside.
+    """
+    samples, table = tested.samples, tested.table
     kinds: dict[str, tuple[Ints, Ints]] = {LAND: (samples.landcover, land_covers(everything))}
     if set(samples.sources) <= set(crop_sources(table)):
         kinds[FINEST] = (samples.caption, finest_captions(everything, table))
@@ -270,6 +284,7 @@ def _asked(
         told = tested.answer(among_present, embeddings=embeddings)
         forest = forest_predictions(reflectance[told.question.rows], told.question.answer, trees=trees, threads=threads)
         report = question_report(kind, told, samples, tested.table, forest=forest, by_source=False)
+        assert report.forest is not None
         wide = tested.answer(among_all, embeddings=embeddings)
         scores, _, _ = compare(among_all.answer, wide.predicted, None, len(among_all.options), groups)
         found.append(
@@ -278,13 +293,12 @@ def _asked(
                 among_present=report,
                 among_all=scores,
                 options=len(among_all.options),
-                ratio=_ratio(report),
+                ratio=_ratio(report.scores.macro_f1, report.forest.macro_f1),
+                ratio_frequent=_ratio(report.scores.macro_f1_frequent, report.forest.macro_f1_frequent),
             )
         )
     return found
 
 
-def _ratio(report: QuestionReport) -> float | None:
-    own = report.scores.macro_f1.value
-    reference = report.forest.macro_f1.value if report.forest else None
-    return own / reference if own is not None and reference else None
+def _ratio(own: Interval, reference: Interval) -> float | None:
+    return own.value / reference.value if own.value is not None and reference.value else None

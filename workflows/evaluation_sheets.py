@@ -180,7 +180,7 @@ def left_out_sheets(report: LeftOutReport) -> list[Sheet]:
                     percent(q.scores.accuracy), f"{percent(q.scores.macro_f1)} [{_value(q.scores.macro_f1_frequent)}]",
                     f"{percent(asked.among_all.macro_f1)} of {asked.options}",
                     f"{percent(q.forest.macro_f1)} [{_value(q.forest.macro_f1_frequent)}]",
-                    "-" if asked.ratio is None else f"{asked.ratio:.2f}", percent(q.reliability.error),
+                    f"{_number(asked.ratio)} [{_number(asked.ratio_frequent)}]", percent(q.reliability.error),
                 ])  # fmt: skip
                 sheet = _classes(q)
                 details.append(sheet._replace(title=f"{source.name}, {asked.shown}: {q.name}"))
@@ -209,6 +209,10 @@ def parcels_sheets(report: ParcelsReport) -> list[Sheet]:
         ]
         sheets.append(Sheet(f"Parcels: {s.title}", ["class", "words", "pixels", "recall", "precision", "F1"], named))
     return sheets
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _value(interval: Interval) -> str:
