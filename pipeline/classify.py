@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from timesenmap.model.zero_shot import cosines, hub_corrected
+from timesenmap.model.zero_shot import cosines, hub_corrected, probabilities
 from timesenmap.pipeline.legend import UNKNOWN
 
 NO_CLASS = 0
@@ -48,18 +48,50 @@ def classify(
     FloatingPointError
         Embeddings that are not numbers: no class can be told, and none is made up.
     """
-    cosine = cosines(embeddings, class_embeddings)
-    if hub_means is not None:
-        cosine = hub_corrected(cosine, hub_means)
-    winner = cosine.argmax(axis=1)
-    logits = cosine.astype(np.float64) / temperature
-    top = np.take_along_axis(logits, winner[:, None], axis=1)
-    probability = 1.0 / np.exp(logits - top).sum(axis=1)
-    if np.isnan(probability).any():
-        msg = f"{np.isnan(probability).sum()} of {len(embeddings)} embeddings are not numbers; is the encoder sound?"
-        raise FloatingPointError(msg)
+    scores = _scores(embeddings, class_embeddings, hub_means)
+    winner = scores.argmax(axis=1)
+    probability = np.take_along_axis(_probabilities(scores, temperature), winner[:, None], axis=1)[:, 0]
     observed = embeddings.any(axis=1)
     told = np.where(probability < unknown_below, np.uint8(UNKNOWN.code), np.asarray(codes, np.uint8)[winner])
     classes = np.where(observed, told, np.uint8(NO_CLASS))
-    confidence = np.where(observed, np.rint(100 * probability), NO_CONFIDENCE).astype(np.uint8)
-    return classes, confidence
+    return classes, _percent(probability, embeddings)
+
+
+def class_probabilities(
+    embeddings: NDArray[np.float32],
+    class_embeddings: NDArray[np.float32],
+    *,
+    temperature: float,
+    hub_means: NDArray[np.float64] | None = None,
+) -> NDArray[np.uint8]:
+    """Probability of every class in every pixel, whose highest is the confidence that `classify` gives.
+
+    Parameters and errors are those of `classify`.
+
+    Returns
+    -------
+    (k, n) uint8 percent, 0-100, each rounded by itself, so that a pixel's sum may miss 100; 255 = no data.
+    """
+    scores = _scores(embeddings, class_embeddings, hub_means)
+    return _percent(_probabilities(scores, temperature).T, embeddings)
+
+
+def _scores(
+    embeddings: NDArray[np.float32], class_embeddings: NDArray[np.float32], hub_means: NDArray[np.float64] | None
+) -> NDArray[np.float32]:
+    cosine = cosines(embeddings, class_embeddings)
+    return cosine if hub_means is None else hub_corrected(cosine, hub_means)
+
+
+def _probabilities(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    probability = probabilities(scores, temperature=temperature)
+    broken = np.isnan(probability).any(axis=1)
+    if broken.any():
+        msg = f"{broken.sum()} of {len(scores)} embeddings are not numbers; is the encoder sound?"
+        raise FloatingPointError(msg)
+    return probability
+
+
+def _percent(probability: NDArray[np.float64], embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Percent (..., n) of probabilities; no data where the pixel's embedding is of zeros."""
+    return np.where(embeddings.any(axis=1), np.rint(100 * probability), NO_CONFIDENCE).astype(np.uint8)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from timesenmap.model import Encoder, EncoderConfig
 from timesenmap.model.prompts import PromptSet, class_embeddings
 from timesenmap.model.zero_shot import hub_means_of
-from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, classify
+from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, class_probabilities, classify
 from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
@@ -33,7 +33,8 @@ _BLOCK = 256
 class Question:
     """One prompt set, ready to be compared with pixels: class embeddings (k, d), their codes, hub means (k,) if any.
 
-    Pixels whose class has a probability below ``unknown_below`` (0-1) become unknown.
+    Pixels whose class has a probability below ``unknown_below`` (0-1) become unknown. With ``every_class`` the answer
+    is not the best class but the probability of each.
     """
 
     prompt_set: str
@@ -42,6 +43,7 @@ class Question:
     temperature: float
     hub_means: NDArray[np.float64] | None = None
     unknown_below: float = 0.0
+    every_class: bool = False
 
     @classmethod
     def of(cls, prompts: PromptSet, encoder: Encoder, *, unknown_below: float = 0.0) -> "Question":
@@ -57,6 +59,18 @@ class Question:
             hub_means_of(prompts, encoder),
             unknown_below,
         )
+
+    @property
+    def layers(self) -> int:
+        """Layers of the answer: class code and confidence, or one for each class."""
+        return len(self.codes) if self.every_class else 2
+
+    def answer(self, pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Answer (layers, n) for embeddings (n, d)."""
+        scale: Any = {"temperature": self.temperature, "hub_means": self.hub_means}
+        if self.every_class:
+            return class_probabilities(pixels, self.class_embeddings, **scale)
+        return np.stack(classify(pixels, self.class_embeddings, self.codes, unknown_below=self.unknown_below, **scale))
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,20 @@ def create_label_store(path: Path, shape: tuple[int, int], *, tile_size: int) ->
         group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", fill_value=fill, dimension_names=("y", "x"))
 
 
+def create_probability_store(path: Path, shape: tuple[int, int], *, classes: int, tile_size: int) -> None:
+    """Make the empty store of one prompt set's probabilities (class, y, x) uint8: a chunk a class, a shard a tile."""
+    side = (min(tile_size, shape[0]), min(tile_size, shape[1]))
+    zarr.open_group(path, mode="w", zarr_format=3).create_array(
+        "probability",
+        shape=(classes, *shape),
+        chunks=(1, *side),
+        shards=(classes, *side),
+        dtype="uint8",
+        fill_value=NO_CONFIDENCE,
+        dimension_names=("class", "y", "x"),
+    )
+
+
 def create_embedding_store(path: Path, shape: tuple[int, int], *, dim: int, tile_size: int) -> None:
     """Make the empty store of embeddings: ``embedding`` (y, x, d) int8 and ``scale`` (y, x) float32."""
     group = zarr.open_group(path, mode="w", zarr_format=3)
@@ -109,7 +137,7 @@ def create_embedding_store(path: Path, shape: tuple[int, int], *, dim: int, tile
 
 def label_tile(
     tile: Tile, cube: CubeWindow, encoder: EncoderRef, questions: Sequence[Question], *, embeddings: Path | None = None
-) -> NDArray[np.uint8]:
+) -> list[NDArray[np.uint8]]:
     """Label the pixels of a tile.
 
     Parameters
@@ -122,17 +150,19 @@ def label_tile(
 
     Returns
     -------
-    (questions, 2, y, x) uint8: class code (0 no data, 255 unknown) and confidence in percent, for each question.
+    For each question (layers, y, x) uint8: class code (0 no data, 255 unknown) and confidence, or the probabilities of
+    all classes; in percent, 255 no data.
     """
-    return _over_blocks(
+    layers = _over_blocks(
         _label_block,
         tile,
-        extra=(len(questions), 2),
+        extra=(sum(question.layers for question in questions),),
         cube=cube,
         encoder=encoder,
         questions=tuple(questions),
         embeddings=None if embeddings is None else str(embeddings),
     )
+    return np.split(layers, np.cumsum([question.layers for question in questions])[:-1])
 
 
 def embed_tile(
@@ -184,19 +214,8 @@ def _label_block(
         window = (slice(y0, y1), slice(x0, x1))
         embedded = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
     pixels = embedded.reshape(-1, embedded.shape[-1])
-    out = np.empty((len(questions), 2, y1 - y0, x1 - x0), np.uint8)
-    for question, layer in zip(questions, out, strict=True):
-        classes, confidence = classify(
-            pixels,
-            question.class_embeddings,
-            question.codes,
-            temperature=question.temperature,
-            hub_means=question.hub_means,
-            unknown_below=question.unknown_below,
-        )
-        layer[0] = classes.reshape(layer[0].shape)
-        layer[1] = confidence.reshape(layer[1].shape)
-    return out
+    answers = np.concatenate([question.answer(pixels) for question in questions])
+    return answers.reshape(len(answers), y1 - y0, x1 - x0)
 
 
 def _embed_packed(
@@ -239,3 +258,13 @@ def write_labels(path: Path, tile: Tile, labels: NDArray[np.uint8], inside: NDAr
     }
     checksum = hashlib.sha256(classes.tobytes() + confidence.tobytes()).hexdigest()
     return TileResult(checksum, {name: [int(n) for n in values] for name, values in counts.items()})
+
+
+def write_probabilities(
+    path: Path, tile: Tile, probability: NDArray[np.uint8], inside: NDArray[np.bool_]
+) -> TileResult:
+    """Write a tile's probabilities (class, y, x) whole into the store; pixels outside the AOI become no data."""
+    values = np.where(inside, probability, NO_CONFIDENCE).astype(np.uint8)
+    array = zarr.open_array(path, path="probability", mode="r+")
+    array[:, tile.y0 : tile.y1, tile.x0 : tile.x1] = values
+    return TileResult(hashlib.sha256(values.tobytes()).hexdigest(), {})

@@ -67,9 +67,9 @@ def project_xml(record: RunRecord) -> str:
     The first prompt set's class map is shown; confidence, observations and the other groups are there to be ticked.
     """
     outline = _outline_layer()
-    groups = [(m, [_class_layer(m, record), _confidence_layer(m, record)]) for m in record.maps]
+    groups = [(m, _layers_of(m, record)) for m in record.maps]
     observations = _observation_layer(record)
-    layers = [outline, *(layer for _, pair in groups for layer in pair), observations]
+    layers = [outline, *(layer for _, group in groups for layer in group), observations]
 
     project = ET.Element("qgis", version=legend.QGIS_VERSION, projectname=legend.plain(record.title))
     ET.SubElement(project, "homePath", path="")
@@ -77,7 +77,7 @@ def project_xml(record: RunRecord) -> str:
     ET.SubElement(project, "projectCrs").append(_srs(record.grid.crs))
     tree = ET.SubElement(project, "layer-tree-group")
     tree.append(_tree_layer(outline))
-    for i, (map_record, pair) in enumerate(groups):
+    for i, (map_record, group) in enumerate(groups):
         branch = ET.SubElement(
             tree,
             "layer-tree-group",
@@ -85,7 +85,7 @@ def project_xml(record: RunRecord) -> str:
             checked=_checked(shown=i == 0),
             expanded="1" if i == 0 else "0",
         )
-        branch.extend(_tree_layer(layer) for layer in pair)
+        branch.extend(_tree_layer(layer) for layer in group)
     tree.append(_tree_layer(observations))
     project.append(_canvas(record.grid))
     container = ET.SubElement(project, "projectlayers")
@@ -115,6 +115,13 @@ def _abstract(record: RunRecord) -> str:
     )
 
 
+def _layers_of(map_record: MapRecord, record: RunRecord) -> list[_Layer]:
+    layers = [_class_layer(map_record, record), _confidence_layer(map_record, record)]
+    if map_record.probability_map is not None:
+        layers.append(_probability_layer(map_record.probability_map, map_record, record))
+    return layers
+
+
 def _class_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
     abstract = f"{_abstract(record)} Prompts {map_record.prompt_set} (sha256 {map_record.prompts_sha256})."
     if map_record.unknown is not None:
@@ -136,6 +143,20 @@ def _confidence_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
         file=map_record.confidence_map,
         title=f"{map_record.title}: confidence (%)",
         abstract=f"Calibrated probability of the best class, in percent. {_abstract(record)}",
+        provider="gdal",
+        crs=record.grid.crs,
+        shown=False,
+        expanded=False,
+        body=[_no_data(), legend.ramp_pipe(legend.CONFIDENCE)],
+    )
+
+
+def _probability_layer(file: str, map_record: MapRecord, record: RunRecord) -> _Layer:
+    shown = f"shown is the first, {map_record.classes[0].name}"
+    return _Layer(
+        file=file,
+        title=f"{map_record.title}: probability of each class (%)",
+        abstract=f"Calibrated probability of every class, a band each; {shown}. {_abstract(record)}",
         provider="gdal",
         crs=record.grid.crs,
         shown=False,

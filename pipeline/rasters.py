@@ -1,9 +1,9 @@
 """The maps of a run as cloud-optimised GeoTIFFs, each with its legend beside it.
 
-Strategy: values are read block row by block row (a lazily read Zarr array of any size will do) into a tiled
-GeoTIFF in a temporary folder beside the target; GDAL's COG driver makes the map with its overviews from that; the
-result is read back and compared before it takes the target's name. So memory stays at one block row, a full disk
-is an error and not a broken map, and nothing is left behind on failure. The bytes depend on the input alone.
+Strategy: values are read block row by block row, of many bands block by block (a lazily read Zarr array will do), into
+a tiled GeoTIFF in a temporary folder beside the target; GDAL's COG driver makes the map with its overviews from that;
+the result is read back and compared before it takes the target's name. So memory stays at one block row, a full disk is
+an error and not a broken map, and nothing is left behind on failure. The bytes depend on the input alone.
 """
 
 import shutil
@@ -29,12 +29,12 @@ NO_CLASS = 0
 NO_VALUE = 255
 
 
-class Raster2D(Protocol):
-    """Values (y, x), read by slicing: a NumPy array, a ``zarr.Array``, ..."""
+class Raster(Protocol):
+    """Values (y, x) or (band, y, x), read by slicing: a NumPy array, a ``zarr.Array``, ..."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(y, x)."""
+        """(y, x) or (band, y, x)."""
 
     def __getitem__(self, key: Any, /) -> Any:
         """Values of a window."""
@@ -42,7 +42,7 @@ class Raster2D(Protocol):
 
 def write_class_map(
     path: Path,
-    values: Raster2D,
+    values: Raster,
     grid: GeoBox,
     classes: Sequence[legend.LegendClass],
     *,
@@ -78,7 +78,7 @@ def write_class_map(
         nodata=NO_CLASS,
         allowed=[NO_CLASS, *(entry.code for entry in entries)],
         overviews="mode",
-        description="class",
+        bands=["class"],
         colours=legend.colour_table(entries),
         sidecars={
             path.with_name(path.name + ".aux.xml"): legend.aux_xml(entries),
@@ -88,24 +88,35 @@ def write_class_map(
     )
 
 
-def write_confidence_map(path: Path, values: Raster2D, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
+def write_confidence_map(path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
     """Write confidence, uint8 (y, x) 0..100 percent and 255 = no data: COG with averaged overviews, ``.qml``.
 
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, description="confidence (%)", tags=tags)
+    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=["confidence (%)"], tags=tags)
 
 
-def write_observation_map(path: Path, values: Raster2D, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
+def write_probability_map(
+    path: Path, values: Raster, grid: GeoBox, classes: Sequence[legend.LegendClass], *, tags: Mapping[str, str]
+) -> None:
+    """Write the probability of every class, uint8 (class, y, x) 0..100 percent and 255 = no data: COG, ``.qml``.
+
+    Bands are in the order of ``classes`` and described by their names; overviews are averages.
+    Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
+    """
+    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=[entry.name for entry in classes], tags=tags)
+
+
+def write_observation_map(path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
     """Write months seen, uint8 (y, x) 0..12 and 255 = no data: COG with averaged overviews, ``.qml``.
 
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.OBSERVATIONS, description="clear months", tags=tags)
+    _write_ramp_map(path, values, grid, ramp=legend.OBSERVATIONS, bands=["clear months"], tags=tags)
 
 
 def _write_ramp_map(
-    path: Path, values: Raster2D, grid: GeoBox, *, ramp: legend.Ramp, description: str, tags: Mapping[str, str]
+    path: Path, values: Raster, grid: GeoBox, *, ramp: legend.Ramp, bands: Sequence[str], tags: Mapping[str, str]
 ) -> None:
     _write_map(
         path,
@@ -114,7 +125,7 @@ def _write_ramp_map(
         nodata=NO_VALUE,
         allowed=[*range(ramp.minimum, ramp.maximum + 1), NO_VALUE],
         overviews="average",
-        description=description,
+        bands=bands,
         colours=None,
         sidecars={path.with_suffix(".qml"): legend.qml(legend.ramp_pipe(ramp))},
         tags=tags,
@@ -123,13 +134,13 @@ def _write_ramp_map(
 
 def _write_map(
     path: Path,
-    values: Raster2D,
+    values: Raster,
     grid: GeoBox,
     *,
     nodata: int,
     allowed: Sequence[int],
     overviews: str,
-    description: str,
+    bands: Sequence[str],
     colours: Mapping[int, tuple[int, int, int, int]] | None,
     sidecars: Mapping[Path, str],
     tags: Mapping[str, str],
@@ -137,8 +148,9 @@ def _write_map(
     height, width = grid.shape
     if grid.crs is None:
         raise ValueError(f"{path.name}: the grid has no CRS")
-    if tuple(values.shape) != (height, width):
-        raise ValueError(f"{path.name}: values are {tuple(values.shape)}, the grid is {(height, width)} (y, x)")
+    shape = (height, width) if len(values.shape) == 2 else (len(bands), height, width)
+    if tuple(values.shape) != shape:
+        raise ValueError(f"{path.name}: values are {tuple(values.shape)}, the map is {shape} (..., y, x)")
     if grid.affine.e >= 0 or grid.affine.b or grid.affine.d:
         raise ValueError(f"{path.name}: the grid is not north-up (transform {tuple(grid.affine)[:6]})")
     is_allowed = np.zeros(256, dtype=bool)
@@ -149,7 +161,8 @@ def _write_map(
         profile = {
             "driver": "GTiff",
             "dtype": "uint8",
-            "count": 1,
+            "count": len(bands),
+            **({"interleave": "pixel"} if len(bands) > 1 else {}),
             "height": height,
             "width": width,
             "crs": CRS.from_wkt(grid.crs.to_wkt()),
@@ -165,14 +178,15 @@ def _write_map(
         written = 0
         with rasterio.open(flat, "w", **profile) as target:
             target.update_tags(**{**tags, "AREA_OR_POINT": "Area"})
-            target.set_band_description(1, description)
+            for number, description in enumerate(bands, start=1):
+                target.set_band_description(number, description)
             if colours is not None:
                 target.write_colormap(1, dict(colours))
                 target.colorinterp = [ColorInterp.palette]
-            for window in _block_rows(height, width):
-                rows = _rows(values, window, is_allowed, path)
-                target.write(rows, 1, window=window)
-                written = zlib.crc32(rows.data, written)
+            for window in _windows(height, width, len(bands)):
+                block = _block(values, window, is_allowed, path)
+                target.write(block, window=window)
+                written = zlib.crc32(block.data, written)
         rasterio.shutil.copy(
             flat,
             cog,
@@ -194,31 +208,35 @@ def _write_map(
         cog.replace(path)  # last: where the map is, its legend is
 
 
-def _rows(values: Raster2D, window: Window, is_allowed: NDArray[np.bool_], path: Path) -> NDArray[np.uint8]:
-    """Values of one block row, contiguous; ValueError where one has no meaning."""
+def _block(values: Raster, window: Window, is_allowed: NDArray[np.bool_], path: Path) -> NDArray[np.uint8]:
+    """Values (band, y, x) of a window, contiguous; ValueError where one has no meaning."""
     y0, y1 = window.row_off, window.row_off + window.height
-    rows = np.asarray(values[y0:y1, :])
-    if rows.dtype != np.uint8:
-        raise ValueError(f"{path.name}: values are {rows.dtype}, a map holds uint8")
-    meaningful = is_allowed[rows]
+    x0, x1 = window.col_off, window.col_off + window.width
+    block = np.asarray(values[y0:y1, x0:x1])[None] if len(values.shape) == 2 else np.asarray(values[:, y0:y1, x0:x1])
+    if block.dtype != np.uint8:
+        raise ValueError(f"{path.name}: values are {block.dtype}, a map holds uint8")
+    meaningful = is_allowed[block]
     if not meaningful.all():
-        bad = np.unique(rows[~meaningful]).tolist()
+        bad = np.unique(block[~meaningful]).tolist()
         raise ValueError(f"{path.name}: rows {y0}-{y1 - 1} hold values without a meaning: {bad}")
-    return np.ascontiguousarray(rows)
+    return np.ascontiguousarray(block)
 
 
 def _checksum(path: Path) -> int:
-    """CRC-32 of the first band's values, in reading order."""
+    """CRC-32 of the values, in the order in which they are written."""
     crc = 0
     with rasterio.open(path) as source:
-        for window in _block_rows(source.height, source.width):
-            crc = zlib.crc32(source.read(1, window=window).tobytes(), crc)
+        for window in _windows(source.height, source.width, source.count):
+            crc = zlib.crc32(source.read(window=window).tobytes(), crc)
     return crc
 
 
-def _block_rows(height: int, width: int) -> Iterator[Window]:
+def _windows(height: int, width: int, bands: int) -> Iterator[Window]:
+    """Block rows of a single band; blocks of many, as a row of them may not fit in memory."""
+    step = width if bands == 1 else BLOCK
     for y0 in range(0, height, BLOCK):
-        yield Window(0, y0, width, min(BLOCK, height - y0))
+        for x0 in range(0, width, step):
+            yield Window(x0, y0, min(step, width - x0), min(BLOCK, height - y0))
 
 
 @contextmanager

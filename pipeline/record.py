@@ -69,6 +69,7 @@ class MapRecord(_Record):
     prompts_sha256: str
     class_map: str
     confidence_map: str
+    probability_map: str | None = Field(None, description="probability of every class, a band each, where asked for")
     classes: tuple[ClassRecord, ...]
     unknown: ClassRecord | None = Field(
         None, description="pixels left unknown (255), with their mean confidence; null where none was to be"

@@ -141,6 +141,7 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
             **_grid(record.grid),
             "bands": [confidence_band],
         },
+        **_probabilities(out, record, map_record),
         **_companions(out),
         "style": _file(
             out, Path(map_record.class_map).stem + ".qml", "application/xml", "QGIS style of the classes", ["style"]
@@ -153,6 +154,25 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
     }
     title = f"{map_record.title}, {figures.period(record)}"
     return map_record.prompt_set, _item(record, map_record.prompt_set, title, assets, properties, _CLASSIFICATION)
+
+
+def _probabilities(out: Path, record: RunRecord, map_record: MapRecord) -> dict[str, Json]:
+    """Asset of the probabilities, a band a class in the order of the classes; nothing where there are none."""
+    if map_record.probability_map is None:
+        return {}
+    bands = [
+        {
+            "name": _slug(c.name),
+            "description": f"Calibrated probability of {c.name} ({c.code})",
+            "data_type": "uint8",
+            "nodata": 255,
+            "unit": "%",
+            **_resolution(record.grid),
+        }
+        for c in map_record.classes
+    ]
+    asset = _file(out, map_record.probability_map, _COG, "Probability of each class in percent", ["data"])
+    return {"probability": {**asset, **_grid(record.grid), "bands": bands}}
 
 
 def _observation_item(out: Path, record: RunRecord) -> tuple[str, Json]:

@@ -55,6 +55,10 @@ class Workspace:
         """Store of class and confidence of one prompt set, before they become COGs."""
         return self.work / "labels" / f"{prompt_set}.zarr"
 
+    def probabilities(self, prompt_set: str) -> Path:
+        """Store of the probability of every class of one prompt set, present with ``--probabilities``."""
+        return self.work / "probabilities" / f"{prompt_set}.zarr"
+
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
         write_whole(self.out / name, text)

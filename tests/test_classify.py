@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from timesenmap.model.zero_shot import cosines
-from timesenmap.pipeline.classify import classify
+from timesenmap.pipeline.classify import class_probabilities, classify
 from timesenmap.pipeline.legend import UNKNOWN
 
 
@@ -134,6 +134,26 @@ def test_bits_of_a_row_do_not_depend_on_its_company(rng: np.random.Generator, n:
     whole = cosines(pixels, classes)
     order = rng.permutation(9000)[:n]
     assert np.array_equal(cosines(pixels[order], classes), whole[order])
+
+
+@pytest.mark.parametrize("means", [None, np.array([0.4, 0.0, -0.1, 0.1])])
+def test_probabilities_are_scipys_and_the_best_is_the_confidence(
+    rng: np.random.Generator, means: np.ndarray | None
+) -> None:
+    pixels, classes = _unit(rng, 5000, 64), _unit(rng, 4, 64)
+    pixels[7] = 0
+    found = class_probabilities(pixels, classes, temperature=0.1, hub_means=means)
+    assert (found.shape, found.dtype) == ((4, 5000), np.uint8)
+    score = pixels.astype(np.float64) @ classes.T.astype(np.float64)
+    if means is not None:  # the authors' score, brought back to the scale of a cosine by the mean denominator
+        scale = 1 + means / 2 + 1e-6
+        score = 2 * ((1 + score / 2) / scale * scale.mean() - 1)
+    expected = 100 * softmax(score / 0.1, axis=1).T
+    assert (found[:, 7] == 255).all()
+    seen = np.arange(5000) != 7
+    assert np.abs(found[:, seen] - expected[:, seen]).max() <= 0.51
+    labels, confidence = classify(pixels, classes, (0, 1, 2, 3), temperature=0.1, hub_means=means)
+    assert np.array_equal(found[labels, np.arange(5000)], confidence)
 
 
 def test_hub_correction_moves_pixels_away_from_the_class_that_attracts_all(rng: np.random.Generator) -> None:

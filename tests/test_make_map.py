@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,10 @@ def test_another_tile_size_gives_the_same_bytes(job: list[object], made: Path, t
     assert maps_of(tmp_path / "out") == maps_of(made)
 
 
+def never(*args: object, **options: object) -> None:
+    raise AssertionError("this stands already")
+
+
 def test_second_run_redoes_only_what_changed(
     job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,9 +130,6 @@ def test_second_run_redoes_only_what_changed(
     shutil.copytree(made, out)
     before = maps_of(out)
     written = (out / "land-cover.tif").stat().st_mtime_ns
-
-    def never(*args: object, **options: object) -> None:
-        raise AssertionError("the cube stands already")
 
     monkeypatch.setattr(command, "composite_tile", never)
     monkeypatch.setattr(command, "create_cube", never)
@@ -200,6 +202,46 @@ def test_unknown_below_redoes_the_labels_alone(
     fresh = run(*flags, tmp_path / "fresh", "--tile-size", 32, "--unknown-below", 0.6)
     assert fresh.exit_code == 0, fresh.output
     assert maps_of(tmp_path / "fresh") == after
+
+
+def test_probabilities_on_demand(
+    job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A band a class, the highest of them the confidence; cube and labels are not done again for them."""
+    out, name = tmp_path / "out", "land-cover.probability.tif"
+    shutil.copytree(made, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "composite_tile", never)
+        patch.setattr(command, "write_labels", never)
+        result = run(*job, "--tile-size", 32, "--probabilities", "--out", out)
+    assert result.exit_code == 0, result.output
+    classes, confidence = values_of(out / "land-cover.tif"), values_of(out / "land-cover.confidence.tif")
+    prompts = load_prompt_set("land-cover")
+    with rasterio.open(out / name) as raster:
+        probability = raster.read()
+        assert raster.descriptions == tuple(cls.name for cls in prompts.classes)
+    seen = classes > 0
+    assert np.array_equal(probability.max(axis=0), confidence)
+    assert (probability[:, ~seen] == 255).all()
+    assert np.abs(probability[:, seen].sum(axis=0, dtype=int) - 100).max() <= 4
+    band = np.searchsorted([cls.code for cls in prompts.classes], classes[seen])
+    assert np.array_equal(np.take_along_axis(probability[:, seen], band[None], axis=0)[0], confidence[seen])
+
+    assert RunRecord.read(out / "run.json").maps[0].probability_map == name
+    item = json.loads((out / "stac/items/land-cover.json").read_text())
+    assert [band["description"] for band in item["assets"]["probability"]["bands"]][6].endswith("Water (7)")
+    assert f'href="{name}"' in (out / "index.html").read_text()
+    with zipfile.ZipFile(out / "map.qgz") as project:
+        (layer,) = re.findall(rf'<layer-tree-layer [^>]*source="./{name}"[^>]*>', project.read("map.qgs").decode())
+    assert 'checked="Qt::Unchecked"' in layer
+
+    written = (out / name).stat().st_mtime_ns
+    assert run(*job, "--tile-size", 32, "--probabilities", "--unknown-below", 0.6, "--out", out).exit_code == 0
+    assert (out / name).stat().st_mtime_ns == written
+    fresh = run(*job, "--tile-size", 64, "--probabilities", "--out", tmp_path / "fresh")
+    assert fresh.exit_code == 0, fresh.output
+    assert (tmp_path / "fresh" / name).read_bytes() == (out / name).read_bytes()
+    assert maps_of(tmp_path / "fresh").items() >= maps_of(made).items()
 
 
 def test_stopped_run_goes_on_where_it_stopped(

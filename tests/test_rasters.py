@@ -16,7 +16,12 @@ from rio_cogeo import cog_validate
 from timesenmap.pipeline import rasters
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.legend import CONFIDENCE, UNKNOWN, LegendEntry
-from timesenmap.pipeline.rasters import write_class_map, write_confidence_map, write_observation_map
+from timesenmap.pipeline.rasters import (
+    write_class_map,
+    write_confidence_map,
+    write_observation_map,
+    write_probability_map,
+)
 
 CLASSES = [
     LegendEntry(1, "Cropland", "#e6b422"),
@@ -115,6 +120,62 @@ def test_unknown_has_its_place_in_map_legend_and_overviews(tmp_path):
     if shutil.which("gdalinfo"):
         lines = subprocess.run(["gdalinfo", path], capture_output=True, text=True, check=True).stdout.splitlines()
         assert {"255: unknown", "0: no data"} <= {line.strip() for line in lines}
+
+
+@pytest.fixture(scope="module")
+def probabilities():
+    rng = np.random.default_rng(8)
+    values = rng.integers(0, 101, (3, 700, 1100), np.uint8)
+    values[:, :40] = 255
+    return values
+
+
+def test_probabilities_are_a_band_a_class(tmp_path, probabilities):
+    path = tmp_path / "p.tif"
+    store = zarr.create_array(store={}, shape=probabilities.shape, chunks=(1, 256, 256), dtype="uint8")
+    store[:] = probabilities
+    write_probability_map(path, store, grid_of(700, 1100), CLASSES, tags=TAGS)
+    assert cog_validate(path, strict=True) == (True, [], [])
+    with rasterio.open(path) as src:
+        np.testing.assert_array_equal(src.read(), probabilities)
+        assert src.descriptions == tuple(entry.name for entry in CLASSES)
+        assert (src.nodatavals, src.dtypes) == ((255,) * 3, ("uint8",) * 3)
+        assert TAGS.items() <= src.tags().items()
+    with rasterio.open(path, overview_level=0) as src:
+        overview = src.read().astype(float)
+    means = probabilities.reshape(3, 350, 2, 550, 2).mean(axis=(2, 4))
+    assert np.abs(overview - means).max() <= 0.5
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_probabilities_of_another_number_of_classes_are_refused(tmp_path, probabilities):
+    with pytest.raises(ValueError, match=r"values are \(3, 700, 1100\), the map is \(2, 700, 1100\)"):
+        write_probability_map(tmp_path / "p.tif", probabilities, grid_of(700, 1100), CLASSES[:2], tags={})
+    wrong = probabilities.copy()
+    wrong[2, 600, 1000] = 101
+    with pytest.raises(ValueError, match=r"without a meaning: \[101\]"):
+        write_probability_map(tmp_path / "p.tif", wrong, grid_of(700, 1100), CLASSES, tags={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_for_many_bands_is_that_of_a_block(tmp_path):
+    """40 bands of 512 x 4096: a row of blocks is 84 MB, a block 10 MB; masks and copies of it are counted, too."""
+
+    class Lazy:
+        shape = (40, 512, 4096)
+
+        def __getitem__(self, key):
+            rows, columns = key[1:]
+            return np.full((40, rows.stop - rows.start, columns.stop - columns.start), 7, np.uint8)
+
+    classes = [LegendEntry(code, f"class {code}", "#000000") for code in range(1, 41)]
+    tracemalloc.start()
+    try:
+        write_probability_map(tmp_path / "p.tif", Lazy(), grid_of(512, 4096), classes, tags={})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6
 
 
 @pytest.mark.parametrize("level", [0, 1])

@@ -65,6 +65,9 @@ class Job(BaseModel):
         description="probability, 0 to 1 (0.6 is 60 % confidence), below which the best class is not believed and a "
         "pixel is left unknown (code 255); default: what the prompt set says itself, or 0 (never)",
     )
+    probabilities: bool = Field(
+        False, description="also write the probability of every class, in percent, a band each: PROMPTS.probability.tif"
+    )
     crs: str | None = Field(None, description="CRS of the maps; default: UTM zone of the area, else equal area")
     resolution: float = Field(10.0, gt=0, le=1000, description="pixel size of the maps in metres")
     tile_size: Annotated[int, AfterValidator(_tile_size)] = Field(

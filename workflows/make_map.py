@@ -5,7 +5,7 @@ the cube, the labels and the maps are made, each tile once, and described.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,12 @@ from timesenmap.pipeline.label import (
     Question,
     create_embedding_store,
     create_label_store,
+    create_probability_store,
     embed_tile,
     label_tile,
     write_embeddings,
     write_labels,
+    write_probabilities,
 )
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.maskers import classes_set_aside, load_masker
@@ -194,41 +196,45 @@ def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 
 
 def label_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
-    """Give every pixel, for each prompt set, its class and confidence; a pixel is encoded once for all sets."""
+    """Give every pixel, for each prompt set, what is asked; a pixel is encoded once for all.
+
+    That is class and confidence; and the probability of every class, where the job says so.
+    """
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
     embeddings = workspace.embeddings if plan.job.keep_embeddings else None
-    questions = {plan.labels_stage(prompts): plan.questions[n] for n, prompts in enumerate(plan.prompt_sets)}
+    questions: dict[str, tuple[Question, Callable[..., TileResult]]] = {}
+    todo: list[Stage] = []
+    for prompts, question in zip(plan.prompt_sets, plan.questions, strict=True):
+        store = workspace.labels(prompts.name)
+        create = partial(create_label_store, store, plan.grid.shape.yx, tile_size=plan.job.tile_size)
+        todo.append(Stage(plan.labels_stage(prompts), plan.labels_signature(prompts), store, create))
+        questions[todo[-1].name] = question, partial(write_labels, store)
+        if plan.job.probabilities:
+            store = workspace.probabilities(prompts.name)
+            create = partial(
+                create_probability_store,
+                store,
+                plan.grid.shape.yx,
+                classes=len(prompts.classes),
+                tile_size=plan.job.tile_size,
+            )
+            todo.append(Stage(plan.probabilities_stage(prompts), plan.probabilities_signature(prompts), store, create))
+            questions[todo[-1].name] = replace(question, every_class=True), partial(write_probabilities, store)
 
     def work(tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
-        asked = {stage: question for stage, question in questions.items() if stage in wanted}
-        labels = label_tile(tile, cube, plan.encoder, tuple(asked.values()), embeddings=embeddings)
+        asked = {stage: question for stage, (question, _) in questions.items() if stage in wanted}
+        answers = label_tile(tile, cube, plan.encoder, tuple(asked.values()), embeddings=embeddings)
         inside = aoi_mask(plan.aoi, tile.geobox(plan.grid))
-        return {
-            stage: write_labels(workspace.labels(question.prompt_set), tile, layers, inside)
-            for (stage, question), layers in zip(asked.items(), labels, strict=True)
-        }
+        return {stage: questions[stage][1](tile, layers, inside) for stage, layers in zip(asked, answers, strict=True)}
 
-    labels = [
-        Stage(
-            plan.labels_stage(prompts),
-            plan.labels_signature(prompts),
-            workspace.labels(prompts.name),
-            partial(
-                create_label_store,
-                workspace.labels(prompts.name),
-                plan.grid.shape.yx,
-                tile_size=plan.job.tile_size,
-            ),
-        )
-        for prompts in plan.prompt_sets
-    ]
     with stages.stage("labels", plan.pixels, "px") as advance:
-        run_stages(workspace.ledger, labels, tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance)
+        run_stages(workspace.ledger, todo, tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance)
 
 
 def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
     """Write the maps as cloud-optimised GeoTIFFs with names, colours and styles."""
-    with stages.stage("maps", 2 * len(plan.prompt_sets) + 1, "file") as advance:
+    files = (3 if plan.job.probabilities else 2) * len(plan.prompt_sets) + 1
+    with stages.stage("maps", files, "file") as advance:
         for prompts in plan.prompt_sets:
             store = str(workspace.labels(prompts.name))
             tags = tags_of(plan, prompts)
@@ -256,6 +262,19 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
                 ),
             )
             advance(1)
+            if plan.job.probabilities:
+                workspace.write_file(
+                    plan.probability_map(prompts),
+                    signature(probabilities=plan.probabilities_signature(prompts), tags=tags),
+                    partial(
+                        rasters.write_probability_map,
+                        values=zarr.open_array(workspace.probabilities(prompts.name), path="probability", mode="r"),
+                        grid=plan.grid,
+                        classes=prompts.classes,
+                        tags=tags,
+                    ),
+                )
+                advance(1)
         tags = tags_of(plan)
         workspace.write_file(
             "observations.tif",

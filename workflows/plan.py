@@ -119,6 +119,22 @@ class Plan:
             unknown_below=self.unknown_below(prompts),
         )
 
+    @staticmethod
+    def probabilities_stage(prompts: PromptSet) -> str:
+        """Name of the stage that gives every class of one prompt set its probability."""
+        return f"probabilities:{prompts.name}"
+
+    def probabilities_signature(self, prompts: PromptSet) -> str:
+        """Hash of all the probabilities of one prompt set depend on."""
+        return signature(
+            embeddings=self.embeddings_signature, prompts=prompts.sha256, from_stored=self.job.keep_embeddings
+        )
+
+    @staticmethod
+    def probability_map(prompts: PromptSet) -> str:
+        """File of the probabilities of one prompt set."""
+        return f"{prompts.name}.probability.tif"
+
     def unknown_below(self, prompts: PromptSet) -> float:
         """Probability below which pixels stay unknown: the job's, else the prompt set's own; 0 is never."""
         asked = prompts.unknown_below if self.job.unknown_below is None else self.job.unknown_below

@@ -170,6 +170,7 @@ def _map(plan: Plan, prompts: PromptSet, workspace: Workspace) -> MapRecord:
         prompts_sha256=prompts.sha256,
         class_map=class_map,
         confidence_map=f"{prompts.name}.confidence.tif",
+        probability_map=plan.probability_map(prompts) if plan.job.probabilities else None,
         classes=tuple(counted(cls) for cls in prompts.classes),
         unknown=counted(UNKNOWN) if below else None,
         unknown_below=below,
