@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev
 test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask
 	tests/integration/install-debian-packages
 	PYTHON=$(BIN)/python tests/integration/install-servers
-	$(BIN)/python -m pytest -m integration tests
+	$(BIN)/python -m pytest -m integration tests/integration
 
 test-online: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m online tests

@@ -159,7 +159,7 @@ def test_a_map_with_another_masker(package, flags, tmp_path):
     clear, months, tags = seen_by(out)
     assert tags["MASKER"] == "scl"
 
-    done = run(*flags, "--out", out, "--masker", "dark", "--tile-size", 32)  # the same folder: the cube is made anew
+    done = run(*flags, "--out", out, "--masker", "dark", "--tile-size", 48)  # the same folder: the cube is made anew
     assert done.exit_code == 0, done.output
     other_clear, other_months, tags = seen_by(out)
     assert tags["MASKER"] == "dark (darkmask 0.3)"
