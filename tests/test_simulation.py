@@ -131,7 +131,7 @@ def test_seasons_of_the_hemispheres_are_mirrored():
 
 def test_cold_places_have_snow_and_the_tropics_have_none():
     cold = climate_of(dataclasses.replace(PLAIN, lat=60, continentality=0.7), np.random.default_rng(2))
-    warm = climate_of(dataclasses.replace(PLAIN, lat=5, rain=2000), np.random.default_rng(2))
+    warm = climate_of(dataclasses.replace(PLAIN, lat=5, rain=2600, concentration=0.0), np.random.default_rng(2))
     assert cold.snow[0] > 10
     assert cold.snow[DAYS.searchsorted(200)] == 0
     assert warm.snow.max() == 0
@@ -197,6 +197,13 @@ def test_wheat_is_green_before_maize(inputs):
     assert 6 <= np.argmax(maize) <= 8
     assert wheat[4] > maize[4] + 0.3
     assert maize[7] > wheat[7] + 0.3
+
+
+def test_the_south_grows_its_maize_half_a_year_later(inputs):
+    recipe = SETTINGS.classes["maize"].model_copy(update={"regions": ("pampas",)})
+    scenes = [make_scene(SETTINGS, inputs, recipe, np.random.default_rng([4, number])) for number in range(10)]
+    maize = np.median([ndvi(reflectance(scene, recipe)) for scene in scenes], axis=0)
+    assert maize[[11, 0]].mean() > maize[[3, 9]].mean() + 0.4  # bare in October, harvested in April
 
 
 def test_snow_is_bright_in_the_visible_and_dark_in_the_short_wave_infrared(inputs):

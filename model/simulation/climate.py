@@ -62,6 +62,9 @@ class Climate:
         Growing season index of herbs, 0-1: temperature, day length and water.
     warmth
         The same without water: what irrigated and deep-rooted plants feel.
+    supply
+        Rain over potential evaporation of the year, at most 1: how much leaf area the place can feed (Grier and
+        Running 1977, Ecology 58:893; aridity index of UNEP).
     """
 
     temperature: Floats
@@ -69,6 +72,7 @@ class Climate:
     snow: Floats
     growth: Floats
     warmth: Floats
+    supply: float
 
     def at(self, values: Floats, days: Floats) -> Floats:
         """Values of one of the arrays on days of the year (any number, wrapping round)."""
@@ -93,17 +97,28 @@ def climate_of(place: Place, rng: np.random.Generator) -> Climate:
     shape = ((1 + np.cos(2 * np.pi * place.rainy_seasons * (DAYS - place.wettest) / 365.0)) / 2) ** place.concentration
     rain = place.rain * rng.lognormal(0, 0.25) * shape / shape.sum()
     rain = rain * rng.gamma(1.5, 1 / 1.5, DAYS.size)
-    moisture, snow = _water_balance(temperature, rain, day_length(place.lat))
-    warmth = _smooth(np.clip((temperature - 3) / 7, 0, 1) * np.clip((day_length(place.lat) - 9) / 1.5, 0, 1))
-    growth = _smooth(np.clip((temperature - 3) / 7, 0, 1) * np.clip((day_length(place.lat) - 9) / 1.5, 0, 1)
-                     * np.clip((moisture - 0.08) / 0.35, 0, 1))  # fmt: skip
-    return Climate(temperature=temperature, moisture=moisture, snow=snow, growth=growth, warmth=warmth)
+    evaporation = _potential_evaporation(temperature, day_length(place.lat))
+    moisture, snow = _water_balance(temperature, rain, evaporation)
+    warmth = np.clip((temperature - 3) / 7, 0, 1) * np.clip((day_length(place.lat) - 9) / 1.5, 0, 1)
+    watered = np.clip((moisture - 0.08) / 0.35, 0, 1)
+    return Climate(
+        temperature=temperature,
+        moisture=moisture,
+        snow=snow,
+        growth=_smooth(warmth * watered),
+        warmth=_smooth(warmth),
+        supply=min(float(rain.sum() / evaporation.sum()), 1.0),
+    )
 
 
-def _water_balance(temperature: Floats, rain: Floats, light: Floats) -> tuple[Floats, Floats]:
-    """Root-zone moisture and snow after two years of the same weather, so that the start is forgotten."""
+def _potential_evaporation(temperature: Floats, light: Floats) -> Floats:
+    """Millimetres a step (Hamon's, with the coefficient of 1.2 that Lu et al. 2005 find, JAWRA 41:621)."""
     saturation = 6.108 * np.exp(17.27 * temperature / (temperature + 237.3))
-    evaporation = STEP * 0.165 * 216.7 * (light / 12) * saturation / (temperature + 273.3)
+    return 1.2 * STEP * 0.165 * 216.7 * (light / 12) * saturation / (temperature + 273.3)
+
+
+def _water_balance(temperature: Floats, rain: Floats, evaporation: Floats) -> tuple[Floats, Floats]:
+    """Root-zone moisture and snow after two years of the same weather, so that the start is forgotten."""
     solid = np.clip((1.0 - temperature) / 3, 0, 1)
     melt = MELT * STEP * np.clip(temperature + 1.0, 0, None)  # it thaws at noon when the mean is below 0
     steps = DAYS.size

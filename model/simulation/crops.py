@@ -40,16 +40,16 @@ def _season(scene: Scene, recipe: Crop) -> Season:
     return usable[int(scene.rng.integers(len(usable)))]
 
 
-def dates_of(scene: Scene, recipe: Crop) -> Dates:
+def dates_of(scene: Scene, recipe: Crop, season: Season) -> Dates:
     """When the crop stands in this field this year."""
-    season = _season(scene, recipe)
     chance = scene.rng.normal(0, recipe.spread)
     if season.window is not None:
         start, end = scene.window[season.window]
         return Dates(*(start + share * (end - start) for share in season.shares)).moved(chance)
     assert season.dates is not None
-    dates = Dates(*season.dates).moved(182.5 if scene.place.southern else 0.0)
     box = scene.settings.regions[scene.region].lat
+    # A region on the equator has one calendar on both sides of it.
+    dates = Dates(*season.dates).moved(182.5 if sum(box) < 0 else 0.0)
     # Spring comes some days later for each degree towards the pole; the dates of a region hold for its middle.
     later = 2.5 * (abs(scene.place.lat) - abs(sum(box) / 2)) if abs(scene.place.lat) > 30 else 0.0
     return dates.moved(float(np.clip(later, -12, 12)) + chance)
@@ -57,16 +57,19 @@ def dates_of(scene: Scene, recipe: Crop) -> Dates:
 
 def crop(scene: Scene, recipe: Crop) -> Floats:
     """(12, 10) a field through the calendar year."""
-    dates = dates_of(scene, recipe)
+    season = _season(scene, recipe)
+    dates = dates_of(scene, recipe, season)
     while dates.harvest > 400 or (dates.harvest > 365 and not recipe.lasting and dates.emergence > 200):
         dates = dates.moved(-365)
     soil = scene.ground()
     field = _between(scene, recipe, dates, soil)
     for shift in (-365.0, 0.0, 365.0):
-        season = dates.moved(shift + (0.0 if shift == 0 else scene.rng.normal(0, 8)))
         if shift != 0 and not _same_again(scene, recipe, shift):
             continue
-        field = _standing(scene, recipe, season, field, soil)
+        sown = dates.moved(shift + (0.0 if shift == 0 else scene.rng.normal(0, 8)))
+        field = _standing(scene, recipe, sown, field, soil)
+        if season.again is not None:
+            field = _standing(scene, recipe, sown.moved(season.again + scene.rng.normal(0, 8)), field, soil)
     if recipe.second is not None:
         after = scene.settings.classes[recipe.second]
         assert isinstance(after, Crop)
@@ -93,7 +96,9 @@ def _standing(scene: Scene, recipe: Crop, dates: Dates, field: Floats, soil: Flo
     if not stands.any():
         return field
     rise, fall = scene.draw(recipe.steepness), scene.draw(recipe.senescence)
-    full, autumn = scene.draw(recipe.lai), scene.draw(recipe.autumn_lai)
+    # Where rain could not feed a crop at all it is irrigated.
+    fed = 1.0 if scene.climate.supply < 0.35 or recipe.flooded is not None else 0.35 + 0.65 * scene.fed
+    full, autumn = scene.draw(recipe.lai) * fed, scene.draw(recipe.autumn_lai) * fed
     growth = 1 / (1 + np.exp(-(days - dates.growth) / rise))
     start = 1 / (1 + np.exp(-(days - dates.emergence - 14) / 7))
     ripe = 1 / (1 + np.exp(-(days - dates.senescence) / fall))
@@ -142,6 +147,6 @@ def _between(scene: Scene, recipe: Crop, dates: Dates, soil: Floats) -> Floats:
     sown = since - (scene.draw((8, 35)) if covered else scene.draw((10, 45)))
     grown = np.clip(sown / (40 if covered else 70), 0, 1) * (until > end)
     warm = scene.greenness(watered=False)
-    lai = (scene.draw((0.8, 4.0)) if covered else scene.draw((0.0, 2.0))) * grown * (0.35 + 0.65 * warm)
+    lai = (scene.draw((0.8, 4.0)) if covered else scene.draw((0.0, 1.6))) * grown * (0.35 + 0.65 * warm)
     leaves = scene.leaves("cereal" if covered else "grass", np.clip(0.5 + 0.5 * warm, 0, 1), yellowing=0.4, brown=0.1)
     return scene.canopy(leaves, lai, base)

@@ -17,10 +17,10 @@ from timesenmap.model.simulation.settings import Pool
 
 Floats = npt.NDArray[np.float64]
 
-SATURATED: Final = np.array([0.50, 0.48, 0.47, 0.47, 0.47, 0.47, 0.47, 0.47, 0.42, 0.36])
+SATURATED: Final = np.array([0.50, 0.48, 0.47, 0.47, 0.47, 0.47, 0.47, 0.47, 0.44, 0.41])
 """Reflectance of saturated over dry soil, by band."""
 
-DARKENING: Final = np.array([2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.6, 2.8])
+DARKENING: Final = np.array([2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.5])
 """How fast soil darkens with relative saturation, by band."""
 
 
@@ -39,18 +39,12 @@ class Spectra:
         values = np.clip(values, 0.0, 1.0)
         self._pools: dict[str, list[Floats]] = {}
         for name, pool in pools.items():
-            rows = np.zeros(len(table), bool)
-            members: list[Floats] = []
-            for pattern in pool.materials:
-                rows = (
-                    table["group"].isin(pool.groups).to_numpy()
-                    & table["material"].str.contains(pattern, regex=True).to_numpy()
-                    & table["source"].str.contains(pool.source, regex=True).to_numpy()
-                    & (values[:, 2] >= pool.red[0])
-                    & (values[:, 2] <= pool.red[1])
-                )
-                if rows.any():
-                    members.append(values[rows])
+            low, high = pool.red
+            fitting = np.flatnonzero(table["group"].isin(pool.groups) & (values[:, 2] >= low) & (values[:, 2] <= high))
+            fitting = fitting[table["source"].iloc[fitting].str.contains(pool.source).to_numpy(bool)]
+            material = table["material"].iloc[fitting].str
+            chosen = [values[fitting[material.contains(pattern).to_numpy(bool)]] for pattern in pool.materials]
+            members = [spectra for spectra in chosen if len(spectra)]
             if not members:
                 raise ModelError(
                     f"spectra: no row fits pool '{name}' (groups {', '.join(pool.groups)}): give a table with "

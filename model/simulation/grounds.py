@@ -36,7 +36,7 @@ def built(scene: Scene, recipe: Built) -> Floats:
     hard = wetted(hard * scene.draw((0.7, 1.1)), 0.12 * rng.random(12) * (scene.moisture > 0.3))
     hard = scene.under_snow(hard, scene.draw((0.2, 0.8)))
     soil = scene.ground()
-    lawn = Herbs(lai=(0.8, 4), rest=(0.15, 0.6), litter=(0.1, 0.5), watered=scene.chance(recipe.watered))
+    lawn = Herbs(lai=(0.8, 4), rest=(0.15, 0.6), litter=(0.1, 0.6), watered=scene.chance(recipe.watered))
     open_ground = scene.draw(recipe.bare)
     garden = scene.under_snow(open_ground * soil + (1 - open_ground) * scene.herbs(lawn, soil))
     trees = scene.draw(recipe.trees)
@@ -133,14 +133,12 @@ def frozen(scene: Scene, recipe: Frozen) -> Floats:
 def burnt(scene: Scene, recipe: Changed, before: Floats) -> Floats:
     """(12, 10) land of ``before`` with a fire in it: char and ash, which fade as plants come back."""
     rng = scene.rng
-    months = scene.draw(recipe.months)
+    months = scene.draw(recipe.months)  # until a third of the char is left
     dry = int(np.argmin(scene.climate.at(scene.climate.moisture, scene.days) + rng.normal(0, 0.15, 12)))
-    fire = scene.days[dry] - (365 if scene.chance(months / 12) else 0)
-    since = np.where(scene.days >= fire, scene.days - fire, -1.0)
-    if fire < 0:
-        since = scene.days - fire
+    fire = scene.days[dry] - (365 if scene.chance(0.25) else 0)
+    since = scene.days - fire
     severity = scene.draw(recipe.share)
-    lasting = scene.draw((120, 420))
+    lasting = scene.draw((30.4, 40)) * months
     cover = np.where(since >= 0, severity * np.exp(-np.clip(since, 0, None) / lasting), 0.0)
     char = scene.spectra.mixture("char", rng, 2)
     ash = scene.spectra.draw("ash", rng)

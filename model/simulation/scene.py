@@ -1,7 +1,7 @@
 """One place in one year: what the recipes of the classes draw from."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -50,14 +50,15 @@ class Scene:
         """Whether something with this probability happens."""
         return bool(self.rng.random() < probability)
 
-    def with_climate(self, climate: Climate) -> "Scene":
-        """The same scene in other weather."""
-        return replace(self, climate=climate)
-
     @property
     def snow(self) -> Floats:
         """(12,) share of level open ground under snow."""
         return cast("Floats", np.tanh(self.climate.at(self.climate.snow, self.days) / 20.0))
+
+    @property
+    def fed(self) -> float:
+        """Share of its leaf area that a plant without irrigation reaches here."""
+        return 0.2 + 0.8 * min(self.climate.supply / 0.8, 1.0)
 
     @property
     def moisture(self) -> Floats:
@@ -70,7 +71,7 @@ class Scene:
 
     def ground(self, pool: str = "soil", brightness: Range = (0.5, 0.88), wetness: Floats | None = None) -> Floats:
         """(12, 10) bare ground, rougher and so darker than in the laboratory, wet as the weather has it."""
-        dry = self.spectra.mixture("rock" if pool == "rock" else pool, self.rng, 2) * self.draw(brightness)
+        dry = self.spectra.mixture(pool, self.rng, 2) * self.draw(brightness)
         return wetted(dry, self.surface_wetness() if wetness is None else wetness)
 
     def snow_surface(self) -> Floats:
@@ -125,17 +126,20 @@ class Scene:
     def herbs(self, herbs: Herbs, ground: Floats, *, factor: Floats | None = None) -> Floats:
         """(12, 10) herbs over ground and their own litter; ``factor`` (12,) scales their leaf area (cuts, shade)."""
         green = self.greenness(watered=herbs.watered, earlier=herbs.earlier)
-        lai, rest = self.draw(herbs.lai), self.draw(herbs.rest)
+        lai, rest = self.draw(herbs.lai) * (1.0 if herbs.watered else self.fed), self.draw(herbs.rest)
         area = lai * (rest + (1 - rest) * green) * (1.0 if factor is None else factor)
-        litter = self.spectra.draw("straw", self.rng) * self.draw((0.7, 1.0))
+        straw = wetted(self.spectra.draw("straw", self.rng) * self.draw((0.7, 1.0)), 0.3 * self.moisture)
         cover = self.draw(herbs.litter) * (1 - 0.5 * green)
-        below = (1 - cover[:, None]) * ground + cover[:, None] * wetted(litter, 0.4 * self.moisture)
+        below = (1 - cover[:, None]) * ground + cover[:, None] * straw
         vigour = np.clip(0.35 + 0.65 * green, 0, 1)
         leaves = self.leaves(herbs.leaf, vigour, yellowing=self.draw((0.2, 0.7)), brown=self.draw((0, 0.5)))
-        return self.canopy(leaves, area, below)
+        living = self.canopy(leaves, area, below)
+        # Last year's stems stand among the green ones, most of all out of season.
+        standing = (self.draw(herbs.standing) * (1 - 0.6 * green))[:, None]
+        return (1 - standing) * living + standing * straw
 
     def canopy(self, leaves: Leaves, lai: Floats, below: Floats, gaps: Range = (0.02, 0.25)) -> Floats:
         """(12, 10) a canopy with gaps between plants, as fields and swards have them."""
         closed = self.canopies.reflectance(leaves, lai, below, self.geometry)
-        share = self.draw(gaps)
+        share = gaps[0] + (gaps[1] - gaps[0]) * self.rng.random() ** 2
         return (1 - share) * closed + share * below

@@ -60,6 +60,7 @@ class Herbs(_Settings):
     lai: Range
     rest: Range = Field(default=(0.05, 0.3), description="leaf area outside the season, as a share")
     litter: Range = Field(default=(0.3, 0.8), description="ground covered by dead plants")
+    standing: Range = Field(default=(0.02, 0.2), description="dead stems among the living out of season, as a cover")
     watered: bool = Field(default=False, description="irrigated or near ground water: warmth alone drives it")
     earlier: float = Field(default=0.0, description="days by which growth runs ahead of the climate's")
 
@@ -82,6 +83,7 @@ class Season(_Settings):
         default=None, description="season of the crop calendar; dates are shares of it"
     )
     shares: tuple[float, float, float, float] = (0.05, 0.4, 0.85, 1.0)
+    again: float | None = Field(default=None, description="days after which the crop is sown a second time in the year")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -112,7 +114,7 @@ class Crop(_Class):
     flower_days: Range = Field(default=(0, 0), description="middle of flowering, days after half growth")
     flooded: Range | None = Field(default=None, description="days of standing water before emergence, after it")
     stubble: Range = (0.2, 0.6)
-    cover_crop: float = Field(default=0.5, description="probability before or after")
+    cover_crop: float = Field(default=0.35, description="probability before or after")
     second: str | None = Field(default=None, description="class sown after the harvest")
     lasting: bool = Field(default=False, description="regrows; the field is not ploughed")
 
@@ -153,7 +155,6 @@ class Woody(_Class):
     bark: Range = Field(default=(0.15, 0.4), description="cover of bare branches where leaves are off")
     ground: str = "soil"
     irrigated: float = 0.0
-    pruned: bool = False
     gone: Range = Field(default=(0.02, 0.1), description="leaf area outside the season, as a share")
 
 
@@ -246,7 +247,9 @@ class Weather(_Settings):
 
     haze: float = Field(description="mean of reflectance added in B02 where haze is left")
     haze_months: float
-    haze_always: Range = Field(description="the same in every month: correction and stray light of the surroundings")
+    haze_always: Range = Field(
+        description="the same in every month, low values more often: correction, light of the surroundings"
+    )
     cloud: Range = Field(description="share of thin cloud left in a pixel")
     cloud_months: float
     shadow: Range

@@ -69,7 +69,7 @@ def crowns(scene: Scene, recipe: Woody, cover: float, below: Floats) -> Floats:
     irrigated = scene.chance(recipe.irrigated)
     green = scene.greenness(watered=irrigated or scene.climate.moisture.min() > 0.25, earlier=scene.draw((-12, 8)))
     kept = scene.draw(recipe.evergreen)
-    lai = scene.draw(recipe.lai)
+    lai = scene.draw(recipe.lai) * (1.0 if irrigated else scene.fed**0.5)
     surface = np.zeros_like(below)
     if kept < 0.98:
         gone = scene.draw(recipe.gone)

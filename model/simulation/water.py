@@ -1,9 +1,9 @@
 """Reflectance of water from what is in it: chlorophyll, dissolved matter, particles, and the bottom where shallow.
 
-Sources: semi-analytical model with bottom, Lee et al. 2002 (Appl. Opt. 41:5755) and Albert and Gege 2006 (Appl. Opt.
-45:2331); absorption of water, Pope and Fry 1997 (Appl. Opt. 36:8710) and Kou et al. 1993 (Appl. Opt. 32:3531);
-phytoplankton, Bricaud et al. 1995 (J. Geophys. Res. 100:13321); particles, Babin et al. 2003 (J. Geophys. Res.
-108:3211, Limnol. Oceanogr. 48:843).
+Sources: semi-analytical model with bottom, Lee et al. 1999 and 2002 (Appl. Opt. 38:3831, 41:5755), Albert and Gege
+2006 (Appl. Opt. 45:2331); absorption of water, Pope and Fry 1997 (Appl. Opt. 36:8710), Kou et al. 1993 (Appl. Opt.
+32:3531); phytoplankton, Bricaud et al. 1995 (J. Geophys. Res. 100:13321); particles, Babin et al. 2003 (J. Geophys.
+Res. 108:3211, Limnol. Oceanogr. 48:843).
 """
 
 from typing import Final, cast

@@ -35,7 +35,8 @@ def seen_through(scene: Scene, surface: Floats, weather: Weather) -> Floats:
     """The surface (12, 10) as a monthly composite has it."""
     rng = scene.rng
     haze = np.where(rng.random(12) < weather.haze_months, rng.exponential(weather.haze, 12), 0.0)[:, None]
-    haze = haze + scene.draw(weather.haze_always)
+    low, high = weather.haze_always
+    haze = haze + low + (high - low) * rng.random() ** 2
     seen = surface * (1 - 1.5 * haze) + haze * (WAVELENGTH / 0.492) ** -rng.uniform(0.8, 2.0)
     cloud = np.where(rng.random(12) < weather.cloud_months, rng.uniform(*weather.cloud, 12), 0.0)[:, None]
     seen = (1 - cloud) * seen + cloud * CLOUD
