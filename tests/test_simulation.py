@@ -267,6 +267,9 @@ def test_spectra_that_lack_what_is_needed(tmp_path):
     path = tmp_path / "spectra.parquet"
     with pytest.raises(ModelError, match="not found; give a parquet of surface spectra"):
         read_spectra(path, SETTINGS.pools)
+    path.write_text("no table")
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_spectra(path, SETTINGS.pools)
     bands = {band: [0.2] for band in DEFAULT_BANDS}
     pd.DataFrame({"source": ["ICRAF"], "material": ["x"], **bands}).to_parquet(path)
     with pytest.raises(ModelError, match="column group is missing"):

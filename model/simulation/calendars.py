@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from timesenmap.model.errors import ModelError
+from timesenmap.model.simulation.tables import read_table
 
 _COLUMNS = ("lat", "lon", "s1_sos_doy", "s1_eos_doy", "s2_sos_doy", "s2_eos_doy")
 
@@ -23,13 +22,8 @@ class CropCalendar:
     @classmethod
     def read(cls, path: str | Path) -> "CropCalendar":
         """Read a parquet with lat, lon, s1_sos_doy, s1_eos_doy, s2_sos_doy, s2_eos_doy."""
-        file = Path(path)
-        if not file.is_file():
-            raise ModelError(f"crop calendar '{file}': not found; give a parquet with {', '.join(_COLUMNS)}")
-        table = pd.read_parquet(file)
-        missing = [column for column in _COLUMNS if column not in table.columns]
-        if missing:
-            raise ModelError(f"crop calendar '{file}': column {missing[0]} is missing ({len(missing)} in all)")
+        remedy = f"give a parquet with {', '.join(_COLUMNS)}"
+        table = read_table(path, what="crop calendar", columns=_COLUMNS, remedy=remedy)
         values = table[list(_COLUMNS)].to_numpy(np.float64)
         return cls(values[:, 0], values[:, 1], values[:, 2:])
 

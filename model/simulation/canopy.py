@@ -14,10 +14,10 @@ from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from timesenmap.model.config import DEFAULT_BANDS
 from timesenmap.model.errors import ModelError
+from timesenmap.model.simulation.tables import read_table
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,24 +84,16 @@ def read_response(path: str | Path) -> dict[str, Floats]:
     dict
         Sensor: (10 bands, POINTS) wavelengths in nanometres, each with the same weight.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ModelError(
-            f"spectral response '{file}': not found; give ESA's table as CSV (wavelength_nm, S2A_B02, ..., S2C_B12)"
-        )
-    table = pd.read_csv(file)
-    missing = [
-        c for c in ("wavelength_nm", *(f"{s}_{b}" for s in SENSORS for b in DEFAULT_BANDS)) if c not in table.columns
-    ]
-    if missing:
-        raise ModelError(f"spectral response '{file}': column {missing[0]} is missing ({len(missing)} in all)")
+    columns = ("wavelength_nm", *(f"{sensor}_{band}" for sensor in SENSORS for band in DEFAULT_BANDS))
+    remedy = "give ESA's table as CSV with wavelength_nm, S2A_B02, ..., S2C_B12"
+    table = read_table(path, what="spectral response", columns=columns, remedy=remedy)
     wavelength = table["wavelength_nm"].to_numpy(np.float64)
     shares = (np.arange(POINTS) + 0.5) / POINTS
 
     def of_band(column: str) -> Floats:
         response = np.clip(table[column].to_numpy(np.float64), 0, None)
         if not response.sum() > 0:
-            raise ModelError(f"spectral response '{file}': column {column} has no response")
+            raise ModelError(f"spectral response '{path}': column {column} has no response")
         return cast("Floats", np.interp(shares, np.cumsum(response) / response.sum(), wavelength))
 
     return {sensor: np.stack([of_band(f"{sensor}_{band}") for band in DEFAULT_BANDS]) for sensor in SENSORS}

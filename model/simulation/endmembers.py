@@ -14,6 +14,7 @@ import pandas as pd
 from timesenmap.model.config import DEFAULT_BANDS
 from timesenmap.model.errors import ModelError
 from timesenmap.model.simulation.settings import Pool
+from timesenmap.model.simulation.tables import read_table
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,17 +67,6 @@ class Spectra:
 
 def read_spectra(path: str | Path, pools: dict[str, Pool]) -> Spectra:
     """Read the table of spectra: parquet with source, material, group and a column for each of the ten bands."""
-    file = Path(path)
-    if not file.is_file():
-        raise ModelError(
-            f"spectra '{file}': not found; give a parquet of surface spectra in Sentinel-2's bands "
-            "(columns source, material, group, B02 .. B12; README, simulate-series, says which libraries)"
-        )
-    try:
-        table = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"spectra '{file}' is no readable parquet ({str(error).splitlines()[0]})") from None
-    missing = [column for column in ("source", "material", "group", *DEFAULT_BANDS) if column not in table.columns]
-    if missing:
-        raise ModelError(f"spectra '{file}': column {missing[0]} is missing ({len(missing)} in all)")
-    return Spectra(table, pools)
+    columns = ("source", "material", "group", *DEFAULT_BANDS)
+    remedy = f"give a parquet of surface spectra in Sentinel-2's bands with columns {', '.join(columns[:4])} .. B12"
+    return Spectra(read_table(path, what="spectra", columns=columns, remedy=remedy), pools)

@@ -62,6 +62,7 @@ def read_inputs(
 ) -> Inputs:
     """Read the files the simulator needs; errors name what is missing."""
     missing = [~np.isfinite(read_series(path).reflectance) for path in patterns]
+    missing = [looks[~looks.all((1, 2))] for looks in missing]  # a series without any look is no pattern
     return Inputs(
         spectra=read_spectra(spectra, settings.pools),
         canopies={sensor: CanopyModel(points) for sensor, points in read_response(response).items()},
