@@ -126,16 +126,6 @@ def land_covers(known: CaptionSamples) -> Ints:
     return np.unique(known.landcover[known.landcover != UNLABELLED])
 
 
-def finest_captions(known: CaptionSamples, table: CaptionTable) -> Ints:
-    """Captions of the samples within which no other caption of theirs is; they exclude each other, related ones apart.
-
-    A caption counts as finest although the table holds narrower ones, where those are nobody's.
-    """
-    present = np.unique(known.caption[known.caption != UNLABELLED])
-    broader = {table.numbers[other] for number in present for other in table.captions[table.names[number]].within}
-    return np.array([number for number in present if number not in broader], np.int64)
-
-
 def crop_sources(table: CaptionTable) -> tuple[str, ...]:
     """Sources whose labels tell at least two crops apart."""
     found = []

@@ -132,12 +132,6 @@ class CaptionTable(BaseModel):
                 matrix[self.numbers[name], self.numbers[other]] = matrix[self.numbers[other], self.numbers[name]] = True
         return matrix
 
-    @cached_property
-    def finest(self) -> npt.NDArray[np.int64]:
-        """Numbers of the captions that no other is within: those that exclude each other, "related" ones apart."""
-        broader = {other for caption in self.captions.values() for other in caption.within}
-        return np.array([number for name, number in self.numbers.items() if name not in broader], np.int64)
-
     @property
     def compatible(self) -> npt.NDArray[np.bool_]:
         """(captions, captions), symmetric: both may be true of one place."""

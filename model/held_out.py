@@ -16,7 +16,6 @@ from timesenmap.model.caption_evaluation import (
     EncodedSamples,
     caption_vectors,
     crop_sources,
-    finest_captions,
     land_covers,
     question_report,
     real_samples,
@@ -40,7 +39,7 @@ from timesenmap.model.free_wording import (
 from timesenmap.model.metrics import calibration
 from timesenmap.model.place_evaluation import embed_places
 from timesenmap.model.shown import SHOWN, variants_of
-from timesenmap.model.training_scores import Question, question
+from timesenmap.model.training_scores import Question, finest_present, question
 
 if TYPE_CHECKING:
     from timesenmap.model.encoder import Encoder
@@ -123,8 +122,8 @@ def questions_of(samples: CaptionSamples, everything: CaptionSamples, table: Cap
     rows = np.flatnonzero(np.isin(samples.sources, crop_sources(table)))
     asked = {
         PRESENT: question(samples.caption, rows=rows),
-        CROPS: question(samples.caption, finest_captions(of_crops, table), rows=rows),
-        FINEST: question(samples.caption, finest_captions(everything, table)),
+        CROPS: question(samples.caption, finest_present(table, of_crops.caption), rows=rows),
+        FINEST: question(samples.caption, finest_present(table, everything.caption)),
         LAND: question(samples.landcover, land_covers(everything)),
     }
     return {name: q for name, q in asked.items() if len(np.unique(q.answer)) > 1}

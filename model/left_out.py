@@ -18,7 +18,6 @@ from timesenmap.model.caption_evaluation import (
     EncodedSamples,
     caption_vectors,
     crop_sources,
-    finest_captions,
     land_covers,
     question_report,
     real_samples,
@@ -33,7 +32,7 @@ from timesenmap.model.place_evaluation import embed_places
 from timesenmap.model.shown import high_summer_only
 from timesenmap.model.training import load_training_data, train
 from timesenmap.model.training_config import MAY_DIFFER, TrainingConfig
-from timesenmap.model.training_scores import Question, question
+from timesenmap.model.training_scores import Question, finest_present, question
 
 if TYPE_CHECKING:
     from timesenmap.model.encoder import Encoder
@@ -256,7 +255,7 @@ def source_report(
     samples, table = tested.samples, tested.table
     kinds: dict[str, tuple[Ints, Ints]] = {LAND: (samples.landcover, land_covers(everything))}
     if set(samples.sources) <= set(crop_sources(table)):
-        kinds[FINEST] = (samples.caption, finest_captions(everything, table))
+        kinds[FINEST] = (samples.caption, finest_present(table, everything.caption))
     questions: list[LeftOutQuestion] = []
     not_asked: dict[str, str] = {}
     for kind, (truth, options) in kinds.items():

@@ -22,6 +22,9 @@ MONTHS: Final = 12
 BRIGHTEST: Final = 2.0
 """No surface reflects more at Sentinel-2's angles, sunlit snow slopes (1.6) included."""
 
+SIMULATED: Final = "simulated"
+"""``dataset`` of series that were computed, not observed: they may train, but never choose or test."""
+
 SERIES_COLUMNS: Final = tuple(f"{band}_m{month:02d}" for month in range(1, MONTHS + 1) for band in DEFAULT_BANDS)
 """The 120 reflectance columns, month by month, bands in the order of the encoder."""
 

@@ -23,7 +23,15 @@ from timesenmap.model.captions import UNLABELLED, CaptionTable, Labelled, label_
 from timesenmap.model.checkpoint import save_encoder
 from timesenmap.model.encoder import Encoder
 from timesenmap.model.errors import ModelError
-from timesenmap.model.series import SeriesTable, Split, concatenate, read_series, spatial_cells, split_by_group
+from timesenmap.model.series import (
+    SIMULATED,
+    SeriesTable,
+    Split,
+    concatenate,
+    read_series,
+    spatial_cells,
+    split_by_group,
+)
 from timesenmap.model.torchvision_cpu import ensure_torchvision
 from timesenmap.model.towers import embed_texts
 from timesenmap.model.training_config import (
@@ -77,6 +85,15 @@ class TrainingData:
     split: Split
     counts: dict[str, int]
     hashes: dict[str, str]
+
+    @property
+    def measured(self) -> npt.NDArray[np.bool_]:
+        """Rows of real land, bool (n,): not simulated."""
+        return (self.table.frame["dataset"] != SIMULATED).to_numpy()
+
+    def finest(self, captions: CaptionTable) -> npt.NDArray[np.int64]:
+        """Captions of measured rows that no other is within: those asked together."""
+        return finest_present(captions, self.labelled.caption[self.measured])
 
     def side(self, rows: npt.NDArray[np.bool_]) -> tuple[Floats, Labelled]:
         """Series and captions of some rows."""
@@ -132,8 +149,14 @@ def load_training_data(paths: Sequence[Path], split: SplitConfig, captions: Capt
         spatial_cells(table.frame, size=split.cell), validation=split.validation, test=split.test, seed=split.seed
     )
     away = _left_out(table, split.leave_out)
-    sides = Split(train=sides.train & ~away, validation=sides.validation & ~away, test=sides.test | away)
+    simulated = (table.frame["dataset"] == SIMULATED).to_numpy()
+    sides = Split(
+        train=(sides.train & ~away) | simulated,
+        validation=sides.validation & ~away & ~simulated,
+        test=(sides.test | away) & ~simulated,
+    )
     counts |= {side: int(getattr(sides, side).sum()) for side in ("train", "validation", "test")}
+    counts["simulated, all in train"] = int(simulated.sum())
     if not sides.train.any():
         raise ModelError("no series is left to train on: all cells are held out; lower split.validation or split.test")
     return TrainingData(table, labelled, surface_series(table), sides, counts, hashes)
@@ -209,7 +232,7 @@ def train(
         held_out=held_out,
         labelled=held_out_labels,
         vectors=vectors,
-        finest=finest_present(captions, data.labelled.caption),
+        finest=data.finest(captions),
     )
     log.info("training on %d series, validating on %d", len(reflectance), len(held_out))
     epochs = fit(module, config, resume=resume, progress=progress)
@@ -305,8 +328,9 @@ def evaluate(
         return report
     embedded = embed(network, reflectance)
     sources = data.table.frame["dataset"].to_numpy(str)[data.split.test]
-    land = np.unique(captions.landcover[captions.landcover != UNLABELLED])
-    finest = finest_present(captions, data.labelled.caption)
+    known = data.labelled.landcover[data.measured]
+    land = np.unique(known[known != UNLABELLED])
+    finest = data.finest(captions)
     asked = {"captions": question(labelled.caption, finest), "landcover": question(labelled.landcover, land)}
     for name, q in asked.items():
         scores = class_f1(embedded, vectors, q)
@@ -354,11 +378,12 @@ def versions() -> dict[str, str]:
 
 def _described(config: TrainingConfig, data: TrainingData, temperature: float) -> Any:
     """Encoder configuration with what training adds to it."""
+    made = data.counts["simulated, all in train"]
     files = ", ".join(f"{name} ({digest[:12]})" for name, digest in data.hashes.items())
     return config.encoder_config.model_copy(
         update={
             "temperature": temperature,
-            "training_data": f"captions of {data.counts['train']} series: {files}",
+            "training_data": f"captions of {data.counts['train']} series ({made} simulated): {files}",
             "created_by": f"timesenmap {versions().get('timesenmap', '')} train-encoder, seed {config.seed}".strip(),
         }
     )

@@ -146,6 +146,12 @@ class TrainingConfig(RunConfig):
         ge=0,
         le=1,
     )
+    simulated_share: float = Field(
+        default=0.3,
+        description="share of draws from simulated series (simulate-series), where there are any",
+        ge=0,
+        lt=1,
+    )
     landcover_share: float = Field(
         default=0.3, description="share of draws whose sentence names the land cover, not the crop", ge=0, le=1
     )

@@ -20,7 +20,7 @@ from timesenmap.model.atmosphere import surface_from_top
 from timesenmap.model.captions import UNLABELLED, CaptionTable, Labelled
 from timesenmap.model.errors import ModelError
 from timesenmap.model.masking import random_subsets, spectral_dropout
-from timesenmap.model.series import SeriesTable, without_damage
+from timesenmap.model.series import SIMULATED, SeriesTable, without_damage
 from timesenmap.model.training_config import NoiseConfig, TrainingConfig
 
 Floats = npt.NDArray[np.float32]
@@ -128,10 +128,16 @@ class CaptionPairs:
 
     @cached_property
     def weights(self) -> npt.NDArray[np.float64]:
-        """(n,) ``count ** -balance`` of the series' caption in its source."""
+        """(n,) ``count ** -balance`` of the series' caption in its source; simulated series get their share of all."""
         keys = np.char.add(np.char.add(self.sources, "/"), self.labelled.caption.astype(str))
         _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        return counts[inverse].astype(np.float64) ** -self.config.balance
+        weights = counts[inverse].astype(np.float64) ** -self.config.balance
+        simulated = self.sources == SIMULATED
+        if simulated.any() and not simulated.all():
+            share = self.config.simulated_share
+            weights[simulated] *= share / weights[simulated].sum()
+            weights[~simulated] *= (1 - share) / weights[~simulated].sum()
+        return weights
 
     @property
     def spared(self) -> npt.NDArray[np.bool_]:
@@ -152,7 +158,8 @@ class CaptionPairs:
 
     @cached_property
     def _patterns(self) -> npt.NDArray[np.bool_]:
-        return np.isfinite(self.reflectance)
+        real = self.sources != SIMULATED
+        return np.isfinite(self.reflectance[real] if real.any() else self.reflectance)
 
     def batch(self, rows: Ints, rng: np.random.Generator) -> PairBatch:
         """Make a batch: values varied, months and bands hidden, a sentence drawn for each series."""

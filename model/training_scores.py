@@ -54,8 +54,14 @@ def question(truth: Ints, options: Ints | None = None, *, rows: Ints | None = No
 
 
 def finest_present(table: CaptionTable, caption: Ints) -> Ints:
-    """Captions among ``caption`` (n,) that no other of the table is within: what one place has only one of."""
-    return cast("Ints", np.intersect1d(caption, table.finest).astype(np.int64))
+    """Captions among ``caption`` (n,) within which no other of them is: what one place has only one of.
+
+    They exclude each other, related ones apart. A caption counts as finest although the table holds narrower
+    ones, where those are nobody's.
+    """
+    present = np.unique(caption[caption != UNLABELLED])
+    broader = {table.numbers[other] for number in present for other in table.captions[table.names[number]].within}
+    return np.array([number for number in present if number not in broader], np.int64)
 
 
 def cosines(embeddings: Floats, vectors: Floats, asked: Question) -> npt.NDArray[np.float64]:

@@ -18,7 +18,6 @@ from timesenmap.model.caption_evaluation import (
     EncodedSamples,
     answer,
     crop_sources,
-    finest_captions,
     land_covers,
     real_samples,
     sides_of,
@@ -40,7 +39,7 @@ from timesenmap.model.left_out import left_out_report, read_groups, starter_grou
 from timesenmap.model.series import SERIES_COLUMNS, SIMULATED, Split
 from timesenmap.model.shown import SHOWN, high_summer_only, one_month_only, variants_of, without_bands
 from timesenmap.model.training_config import TrainingConfig, dump_config, resolve_config
-from timesenmap.model.training_scores import Question
+from timesenmap.model.training_scores import Question, finest_present
 from timesenmap.workflows.evaluate_encoder import main
 from timesenmap.workflows.evaluation_page import write_page
 
@@ -302,8 +301,8 @@ def test_questions_are_asked_of_the_rows_they_are_about() -> None:
 
 def test_a_caption_is_finest_where_nobody_has_a_narrower_one() -> None:
     everything = samples_of([CROPLAND, MAIZE, WATER, UNLABELLED])
-    assert finest_captions(everything, TABLE).tolist() == [MAIZE, WATER]
-    assert finest_captions(everything.take(np.array([0, 2])), TABLE).tolist() == [CROPLAND, WATER]
+    assert finest_present(TABLE, everything.caption).tolist() == [MAIZE, WATER]
+    assert finest_present(TABLE, everything.caption[[0, 2]]).tolist() == [CROPLAND, WATER]
     assert land_covers(everything.take(np.array([1, 3]))).tolist() == [CROPLAND], "forest is nobody's"
 
 

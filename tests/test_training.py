@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 from timesenmap.model.captions import CaptionTable, Labelled, load_captions
 from timesenmap.model.checkpoint import read_module
 from timesenmap.model.errors import ModelError
-from timesenmap.model.series import SERIES_COLUMNS, SeriesTable
+from timesenmap.model.series import SERIES_COLUMNS, SIMULATED, SeriesTable
 from timesenmap.model.training_config import HidingConfig, NoiseConfig, TrainingConfig, dump_config, resolve_config
 from timesenmap.model.training_data import (
     CaptionPairs,
@@ -62,6 +62,7 @@ TABLE = CaptionTable.model_validate({
     "sources": {
         "north": {"about": "x", "labels": {"M": "maize", "W": "wheat", "L": "water", "?": {"drop": "unknown"}}},
         "south": {"about": "x", "labels": {"F": "forest", "C": "cropland"}},
+        "simulated": {"about": "x", "labels": {"F": "forest", "W": "wheat"}},
     },
 })  # fmt: skip
 
@@ -251,6 +252,24 @@ def test_balance_moves_from_as_they_come_to_all_alike(tmp_path):
         np.testing.assert_allclose(totals, counts.astype(float) ** (1 - balance))
 
 
+def test_simulated_series_get_their_share_and_lend_no_gaps(tmp_path):
+    frame = make_series()
+    made = frame["label"].isin(["F", "W"]).to_numpy() & (np.arange(len(frame)) % 2 == 0)
+    frame.loc[made, "dataset"] = SIMULATED
+    frame.loc[made, "B02_m01"] = np.nan
+    for share in (0.0, 0.2, 0.6):
+        pairs = pairs_of(frame, make_config(tmp_path, simulated_share=share))
+        assert pairs.weights[made].sum() / pairs.weights.sum() == pytest.approx(share)
+        # The balance within each part is as without the other.
+        alone = pairs_of(frame[~made], make_config(tmp_path))
+        np.testing.assert_allclose(
+            pairs.weights[~made] / pairs.weights[~made].sum(), alone.weights / alone.weights.sum()
+        )
+    borrowing = make_config(tmp_path, noise=QUIET.model_dump(), hiding={"borrowed": 1.0})
+    batch = pairs_of(frame, borrowing).batch(np.flatnonzero(~made), np.random.default_rng(0))
+    assert torch.isfinite(batch.reflectance).all()
+
+
 def test_gaps_are_interpolated_between_neighbours_only():
     rng = np.random.default_rng(0)
     mixing = rng.random((3, 10))
@@ -375,9 +394,9 @@ def test_prompt_sets_for_calibration_hold_nothing_that_is_true_together():
         together = table.compatible[np.ix_(asked.options, asked.options)]
         assert together.sum() == len(asked.options), "each is true with itself only"
         np.testing.assert_array_equal(asked.options[asked.answer], caption[asked.rows])
-    assert len(questions["land cover"][0].options) == 11
+    assert len(questions["land cover"][0].options) == 12
     finest = {table.names[number] for number in questions["captions"][0].options}
-    assert finest == {"maize", "winter wheat", "water", "cotton", "rock", "vineyard"}
+    assert finest == {"maize", "winter wheat", "forest", "water", "cotton", "rock", "vineyard"}
 
 
 def test_mean_vectors_are_unit_means():
@@ -500,6 +519,22 @@ def test_rows_can_be_excluded_or_left_out_as_a_source(files, train):
     nowhere = config.split.model_copy(update={"exclude": ((-180.0, -90.0, 180.0, 90.0),)})
     with pytest.raises(ModelError, match="no series is left"):
         load_training_data(config.series, nowhere, TABLE)
+
+
+def test_simulated_series_train_only_wherever_they_lie(files):
+    from timesenmap.model.training import load_training_data
+
+    frame = make_series()
+    made = frame["label"].isin(["F", "W"]).to_numpy()
+    frame.loc[made, "dataset"] = SIMULATED
+    frame.to_parquet(files / "series.parquet")
+    for changes in ({}, {"leave_out": ["north"]}):
+        config = make_config(files, split={"validation": 0.2, "test": 0.2, **changes})
+        data = load_training_data(config.series, config.split, TABLE)
+        simulated = (data.table.frame["dataset"] == SIMULATED).to_numpy()
+        assert data.split.train[simulated].all()
+        assert not (data.split.validation | data.split.test)[simulated].any()
+        assert data.split.test[~simulated].any()
 
 
 def test_dropped_and_empty_rows_are_counted(files):
