@@ -32,23 +32,30 @@ miniature: $(VENV)/.installed-dev
 	rm -rf miniature
 	$(BIN)/python -m timesenmap.workflows.miniature --out miniature
 
-# The shipped starter encoder, trained anew from the labelled series in SERIES (a folder of parquet files).
+# The shipped starter encoder, trained anew from the labelled series in SERIES (a folder of parquet files) and series
+# simulated from the spectra in SPECTRA.
 SERIES ?= ../shared/data/series
-starter: $(VENV)/.installed-dev
-	$(BIN)/train-encoder --config model/weights/starter.yaml $$(printf ' --series %s' $(SERIES)/*.parquet)
+SPECTRA ?= ../shared/data/spectra
+SIMULATED ?= out/simulated.parquet
+ALL_SERIES = $$(printf ' --series %s' $(SERIES)/*.parquet $(SIMULATED))
+starter: $(SIMULATED)
+	$(BIN)/train-encoder --config model/weights/starter.yaml $(ALL_SERIES)
+
+$(SIMULATED): $(VENV)/.installed-simulate
+	$(BIN)/simulate-series --out $@ --count 24000 --seed 5 --spectra $(SPECTRA)/s2_spectra.parquet \
+	    --srf $(SPECTRA)/s2_srf.csv --calendar $(SPECTRA)/crop_calendar_worldcereal_0p5deg.parquet
 
 # What the model card says of the starter: held-out cells, sources left out of training (hours: one training a group),
 # and the declared parcels of a place it never saw. All of it in EVALUATION, with one page and tables for the card.
 EVALUATION ?= starter-evaluation
 STARTER ?= starter
 PARCELS ?= ../shared/data/belgium-2018
-starter-evaluation: $(VENV)/.installed-dev
-	$(BIN)/evaluate-encoder held-out --config model/weights/starter.yaml $$(printf ' --series %s' $(SERIES)/*.parquet) \
+starter-evaluation: $(SIMULATED)
+	$(BIN)/evaluate-encoder held-out --config model/weights/starter.yaml $(ALL_SERIES) \
 	    --encoder $(STARTER) --out $(EVALUATION)
 	$(BIN)/evaluate-encoder parcels --labels $(PARCELS)/labels_CT.tif --catalog $(PARCELS)/catalog.json --start 2017-12 \
 	    $$(printf ' --prompts %s' model/weights/parcels-*.yaml) --encoder $(STARTER) --out $(EVALUATION)
-	$(BIN)/evaluate-encoder left-out --config model/weights/starter.yaml $$(printf ' --series %s' $(SERIES)/*.parquet) \
-	    --out $(EVALUATION)
+	$(BIN)/evaluate-encoder left-out --config model/weights/starter.yaml $(ALL_SERIES) --out $(EVALUATION)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -77,6 +84,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-csmask: $(VENV)/.installed-dev
 	$(PIP) --editable ".[csmask]"
+	touch $@
+
+$(VENV)/.installed-simulate: $(VENV)/.installed-dev
+	$(PIP) --editable ".[simulate]"
 	touch $@
 
 clean:

@@ -74,6 +74,9 @@ class CaptionTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     templates: dict[Kind, tuple[str, ...]] = Field(description='sentences with "{}" around a wording')
+    distractors: tuple[tuple[str, ...], ...] = Field(
+        default=(), description="words for what is no land, by theme: far from every series in training"
+    )
     captions: dict[str, Caption]
     sources: dict[str, Source]
 
@@ -82,7 +85,10 @@ class CaptionTable(BaseModel):
         for template in (template for kind in self.templates.values() for template in kind):
             if template.count("{}") != 1:
                 raise ValueError(f"template '{template}' needs one {{}}")
+        away = {word for theme in self.distractors for word in theme}
         for name, caption in self.captions.items():
+            if away & {name, *caption.phrasings, *caption.unseen}:
+                raise ValueError(f"caption '{name}': {sorted(away & {name, *caption.phrasings})} is among distractors")
             land = (caption.landcover,) if caption.landcover else ()
             for other in (*caption.within, *caption.related, *land):
                 if other not in self.captions:

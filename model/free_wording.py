@@ -89,6 +89,7 @@ def unseen_wordings(table: CaptionTable) -> list[tuple[str, ...]]:
 def check_unseen(table: CaptionTable, prompts: Iterable[str]) -> None:
     """Refuse prompts that are a sentence of training, whatever their case and article."""
     trained = {_plain(wording): name for name in table.names for wording in table.wordings(name)}
+    trained |= {_plain(word): "nothing (a distractor)" for theme in table.distractors for word in theme}
     for prompt in prompts:
         if _plain(prompt) in trained:
             raise ModelError(

@@ -107,6 +107,11 @@ class PhotoPairs:
         """Every other place is a negative (paper)."""
         return
 
+    @property
+    def distractors(self) -> None:
+        """None in the paper."""
+        return
+
     def batch(self, rows: Ints, rng: np.random.Generator) -> PairBatch:
         """Make a batch: years read, varied and their bands hidden as configured; photos read and pooled."""
         years = encoder_input(self.crops, self.places[rows], self.config.encoder_config)

@@ -49,6 +49,10 @@ class Pairs(Protocol):
     def spared(self) -> npt.NDArray[np.bool_] | None:
         """(groups, groups): [i, j] is True where a target of group j is no negative to a pair of group i."""
 
+    @property
+    def distractors(self) -> Floats | None:
+        """(k, d) unit vectors of what no place is: negatives to all, every time."""
+
     def batch(self, rows: Ints, rng: np.random.Generator) -> PairBatch:
         """Make a batch of the given places."""
 
@@ -150,6 +154,12 @@ class CaptionPairs:
         wordings = [self.table.wordings(name) for name in self.table.names]
         vectors = self.embed([wording for caption in wordings for wording in caption])
         return np.split(vectors, np.cumsum([len(caption) for caption in wordings])[:-1])
+
+    @cached_property
+    def distractors(self) -> Floats | None:
+        """Unit vectors of the table's words for what is no land."""
+        words = [word for theme in self.table.distractors for word in theme]
+        return self.embed(words) if words else None
 
     @cached_property
     def _filled(self) -> Floats:

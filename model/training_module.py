@@ -68,6 +68,7 @@ class TrainingModule(LightningModule):
     """
 
     spared: Tensor | None
+    distractors: Tensor
 
     def __init__(
         self,
@@ -95,6 +96,9 @@ class TrainingModule(LightningModule):
         self.samples = config.samples or len(pairs.weights)
         spared = pairs.spared
         self.register_buffer("spared", None if spared is None else torch.from_numpy(spared), persistent=False)
+        away = pairs.distractors
+        away = np.empty((0, encoder.config.embedding), np.float32) if away is None else away
+        self.register_buffer("distractors", torch.from_numpy(away), persistent=False)
         self._embedded: list[Tensor] = []
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
@@ -137,8 +141,9 @@ class TrainingModule(LightningModule):
         # The other devices' targets are negatives as well, as they would be in one batch.
         others = [part for rank, part in enumerate(parts) if rank != self.global_rank]
         held, held_groups = self.queue.held()
-        negatives = torch.cat([*(part.targets for part in others), held.to(targets)])
-        groups = torch.cat([*(part.groups for part in others), held_groups])
+        negatives = torch.cat([*(part.targets for part in others), held.to(targets), self.distractors.to(targets)])
+        unlike = held_groups.new_full((len(self.distractors),), -1)
+        groups = torch.cat([*(part.groups for part in others), held_groups, unlike])
         loss = info_nce(anchors, targets, self.scale(), queue=negatives, excluded=self.excluded(batch.group, groups))
         whole = undealt(parts)
         self.queue.push(*whole)  # the same on every device

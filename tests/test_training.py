@@ -7,6 +7,7 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import yaml
 from click.testing import CliRunner
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
+from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import CaptionTable, Labelled, load_captions
 from timesenmap.model.checkpoint import read_module
 from timesenmap.model.errors import ModelError
@@ -170,6 +172,7 @@ class CountingPairs:
     """Pairs whose series say which place they are."""
 
     spared = None
+    distractors = None
 
     def __init__(self, weights):
         self.weights = np.asarray(weights, np.float64)
@@ -268,6 +271,47 @@ def test_simulated_series_get_their_share_and_lend_no_gaps(tmp_path):
     borrowing = make_config(tmp_path, noise=QUIET.model_dump(), hiding={"borrowed": 1.0})
     batch = pairs_of(frame, borrowing).batch(np.flatnonzero(~made), np.random.default_rng(0))
     assert torch.isfinite(batch.reflectance).all()
+
+
+def test_what_is_no_land_speaks_against_every_series(tmp_path):
+    from timesenmap.model.training import import_fit, training_module
+
+    import_fit()
+    config = make_config(tmp_path, noise=QUIET.model_dump(), hiding={"temporal": 0.0}, queue=0)
+    table = TABLE.model_copy(update={"distractors": (("a song", "a dream"), ("a soup",))})
+    plain = pairs_of(make_series(), config)
+    pairs = CaptionPairs(plain.reflectance, plain.labelled, plain.sources, table, plain.embed, config)
+    assert plain.distractors is None
+    assert pairs.distractors.shape == (3, 8)
+    network = TimeSenCLIP(config.encoder_config.model_copy(update={"embedding": 8}), dropout=0.0)
+    rows = np.arange(40)
+    losses, columns = [], []
+    for source in (plain, pairs):
+        module = training_module(
+            config,
+            network,
+            source,
+            held_out=plain.reflectance[:0],
+            labelled=Labelled(plain.labelled.caption[:0], plain.labelled.landcover[:0], {}),
+            vectors=np.eye(5, 8, dtype=np.float32),
+            finest=np.arange(5),
+        )
+        module.log = lambda *_args, **_options: None
+        module.trainer = SimpleNamespace(world_size=1, global_rank=0, current_epoch=0)
+        batch = source.batch(rows, np.random.default_rng(0))
+        losses.append(module.training_step(batch, 0).item())
+        columns.append(len(module.distractors))
+    assert columns == [0, 3]
+    with torch.no_grad():
+        anchors = network(batch.reflectance)
+        scale = 1 / config.temperature
+        logits = scale * anchors @ torch.cat([batch.targets, torch.from_numpy(pairs.distractors)]).T
+        spared = torch.from_numpy(pairs.spared)[batch.group][:, batch.group]
+        spared.fill_diagonal_(False)
+        logits[:, : len(rows)][spared] = -math.inf
+        expected = torch.nn.functional.cross_entropy(logits, torch.arange(len(rows)))
+    assert losses[1] == pytest.approx(float(expected), rel=1e-5)
+    assert losses[1] > losses[0]
 
 
 def test_gaps_are_interpolated_between_neighbours_only():

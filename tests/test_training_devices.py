@@ -33,6 +33,10 @@ class Places:
     def spared(self) -> np.ndarray:
         return np.eye(WORDS, dtype=bool)
 
+    @property
+    def distractors(self) -> None:
+        return
+
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> PairBatch:
         words = rows % WORDS
         return PairBatch(
