@@ -33,10 +33,12 @@ def built(scene: Scene, recipe: Built) -> Floats:
     paved = rng.uniform(0, 0.6)
     hard = roofs * roof + (1 - roofs) * ((1 - paved) * street + paved * paving)
     # Materials are measured clean, level and in the sun; weathered and tilted ones are darker.
-    hard = wetted(hard * scene.draw((0.7, 1.1)), 0.12 * rng.random(12) * (scene.moisture > 0.3))
+    hard = wetted(hard * scene.draw((0.8, 1.2)), 0.12 * rng.random(12) * (scene.moisture > 0.3))
     hard = scene.under_snow(hard, scene.draw((0.2, 0.8)))
-    soil = scene.ground()
-    lawn = Herbs(lai=(0.8, 4), rest=(0.15, 0.6), litter=(0.1, 0.6), watered=scene.chance(recipe.watered))
+    soil = scene.ground(brightness=recipe.brightness)
+    lawn = Herbs(
+        lai=(0.8, 4), rest=(0.08, 0.6), litter=(0.2, 0.8), standing=(0, 0.4), watered=scene.chance(recipe.watered)
+    )
     open_ground = scene.draw(recipe.bare)
     garden = scene.under_snow(open_ground * soil + (1 - open_ground) * scene.herbs(lawn, soil))
     trees = scene.draw(recipe.trees)

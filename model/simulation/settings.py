@@ -127,6 +127,7 @@ class Meadow(_Class):
     cuts: Range
     cut_season: Range = Field(default=(125, 285), description="day of the first cut and of the last")
     left: Range = Field(default=(0.12, 0.35), description="leaf area left by a cut, as a share")
+    new: float = Field(default=0.0, description="probability that it was sown in the year seen")
 
 
 class Grass(_Class):
@@ -153,6 +154,7 @@ class Woody(_Class):
     understorey: Herbs
     bare_understorey: float = Field(default=0.0, description="probability that the ground between is kept bare")
     bark: Range = Field(default=(0.15, 0.4), description="cover of bare branches where leaves are off")
+    dead: Range = Field(default=(0, 0), description="dead twigs and wood among the leaves all year, as a cover")
     ground: str = "soil"
     irrigated: float = 0.0
     gone: Range = Field(default=(0.02, 0.1), description="leaf area outside the season, as a share")
@@ -168,6 +170,7 @@ class Built(_Class):
     trees: Range = Field(description="share of the open ground under trees")
     bare: Range = Field(default=(0, 0.2), description="share of the open ground that is bare")
     shade: Range = (0.05, 0.25)
+    brightness: Range = Field(default=(0.5, 0.88), description="of bare plots beside the laboratory's soil")
     watered: float = Field(default=0.5, description="probability of watered gardens")
 
 

@@ -30,6 +30,9 @@ def meadow(scene: Scene, recipe: Meadow) -> Floats:
     left, regrowth = scene.draw(recipe.left), scene.draw((14, 26))
     since = np.min(np.where((gap := (days[:, None] - dates) % 365) < 200, gap, 200), axis=1)
     factor = left + (1 - left) * (1 - np.exp(-((since / regrowth) ** 1.5)))
+    if scene.chance(recipe.new):
+        # Sown in spring or after the harvest of what stood before: bare until it has come up.
+        factor = factor * np.clip((days % 365 - scene.draw((75, 250))) / scene.draw((50, 80)), 0, 1)
     ground = scene.ground()
     cut = scene.herbs(recipe.herbs, ground, factor=factor)
     # Hay lies for some days after a cut.
@@ -88,9 +91,13 @@ def crowns(scene: Scene, recipe: Woody, cover: float, below: Floats) -> Floats:
         needles = scene.canopy(leaves, area, below, (0.0, 0.06))
         held = 0.35 * scene.rng.beta(1, 3)  # snow held by crowns
         surface += kept * scene.under_snow(needles, held)
+    dead = scene.draw(recipe.dead)
+    if dead > 0.01:
+        wood = 0.5 * (scene.spectra.draw("bark", scene.rng) + scene.spectra.draw("litter", scene.rng))
+        surface = (1 - dead) * surface + dead * scene.under_snow(np.tile(wood * scene.draw((0.6, 1.0)), (12, 1)))
     shade = scene.draw(recipe.shade)
-    # Between crowns the ground lies mostly in their shadow, the more the denser they stand.
-    between = shaded(below, scene.geometry.sun, min(0.9, shade + 0.4 * cover))
+    # Between crowns the ground lies in their shadow, the more the higher and denser they stand.
+    between = shaded(below, scene.geometry.sun, min(0.9, shade * (1 + 1.5 * cover)))
     return cover * shaded(surface, scene.geometry.sun, shade) + (1 - cover) * between
 
 
@@ -113,7 +120,9 @@ def wetland(scene: Scene, recipe: Wetland) -> Floats:
     level = (moisture - moisture.min()) / max(float(np.ptp(moisture)), 0.15)
     most = scene.draw(recipe.flooding)
     flooded = most * (dry := scene.draw(recipe.drying)) + most * (1 - dry) * level
-    ground = scene.ground(recipe.ground, wetness=scene.rng.uniform(0.25, 0.9, 12))
+    # Ground between the pools dries as far as they do.
+    wetness = scene.rng.uniform(0.25, 0.9, 12) * (dry + (1 - dry) * level)
+    ground = scene.ground(recipe.ground, wetness=wetness)
     water = standing_water(scene, np.full(12, scene.draw(recipe.depth)), ground)
     base = (1 - flooded[:, None]) * ground + flooded[:, None] * water
     # Where water stands there is less litter to be seen; herbs are sparser in the deepest part.
