@@ -218,6 +218,28 @@ def test_rice_stands_in_water_before_it_is_green(inputs):
     assert ndvi(rice)[7] > 0.7
 
 
+def test_fodder_is_bare_at_times_and_permanent_meadows_never(inputs):
+    growing = slice(3, 10)
+    alfalfa = ndvi(surfaces(inputs, "alfalfa", region="western europe", count=20))[:, growing].min(axis=1)
+    meadow = ndvi(surfaces(inputs, "permanent meadow", region="western europe", count=20))[:, growing].min(axis=1)
+    assert (alfalfa < 0.25).mean() > 0.2  # new fields before they come up, and looks just after a cut
+    assert meadow.min() > 0.25
+    assert np.median(meadow) > np.median(alfalfa) + 0.1
+
+
+def test_dry_shrubs_are_brighter_in_the_short_wave_than_in_the_near_infrared(inputs):
+    dry = surfaces(inputs, "shrubland", region="great basin", count=20)[:, 6:9]
+    heath = surfaces(inputs, "heath", region="british isles", count=20)[:, 6:9]
+    assert np.median(dry[..., SWIR] / dry[..., NIR]) > 1
+    assert np.median(heath[..., SWIR] / heath[..., NIR]) < 0.8
+
+
+def test_highland_wetlands_are_dry_grass_in_winter_and_green_in_summer(inputs):
+    wetland = np.median(surfaces(inputs, "wetland", region="highveld", count=20), axis=0)  # January and July swapped
+    assert ndvi(wetland)[[5, 6, 7]].mean() > ndvi(wetland)[[0, 1, 2]].mean() + 0.15
+    assert wetland[[0, 1, 2], SWIR].mean() > wetland[[5, 6, 7], SWIR].mean()
+
+
 def test_towns_are_greener_where_there_are_gardens(inputs):
     assert np.median(ndvi(surfaces(inputs, "suburb"))[:, 5:8]) > np.median(ndvi(surfaces(inputs, "town centre"))) + 0.15
 
