@@ -87,6 +87,13 @@ class RunConfig(_Model):
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-6, ge=0)
     clip_gradient: float | None = Field(default=None, description="largest norm of the gradient", gt=0)
+    average: float | None = Field(
+        default=None,
+        description="decay of an exponential moving average of the weights, a step; validated and kept instead of the "
+        "latest; default: none",
+        gt=0,
+        lt=1,
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(default="32-true", description="mixed precision")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
     devices: int = Field(

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from timesenmap.model.training_config import RunConfig
@@ -55,6 +55,9 @@ def fit(module: TrainingModule, config: RunConfig, *, resume: bool, progress: bo
     }
     # Two callbacks: the one's save_last writes last.ckpt only in epochs that are the best so far.
     callbacks: list[Callback] = [EpochLines()]
+    if config.average:
+        # Before the checkpoints, which then hold the average. The queue's buffers are no weights.
+        callbacks.append(EMAWeightAveraging(decay=config.average, use_buffers=False))
     if validates:
         callbacks.append(ModelCheckpoint(filename="best", monitor=MONITORED, mode="max", **when))
     callbacks.append(ModelCheckpoint(filename="last", monitor=None, **when))

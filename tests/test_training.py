@@ -500,9 +500,10 @@ class KilledError(RuntimeError):
     """Stands for the end of the process: nothing of ours catches it."""
 
 
-@pytest.mark.parametrize("learn", [False, True])
-def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monkeypatch, learn):
-    changes = {"learn_temperature": learn, "split": {"validation": 0.2 if learn else 0.0, "test": 0.2}}
+@pytest.mark.parametrize(("learn", "average"), [(False, None), (True, None), (True, 0.9)])
+def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monkeypatch, learn, average):
+    split = {"validation": 0.2 if learn else 0.0, "test": 0.2}
+    changes = {"learn_temperature": learn, "average": average, "split": split}
     alone = train(make_config(files, out=files / "alone.safetensors", **changes))
     killed = make_config(files, out=files / "killed.safetensors", **changes)
     whole = EpochBatches.__getitem__
@@ -524,6 +525,29 @@ def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monke
     assert resumed.epochs == alone.epochs
     other = train(make_config(files, out=files / "other.safetensors", seed=1, **changes))
     assert not torch.equal(weights_of(other.out)["embedding.weight"], expected["embedding.weight"])
+
+
+def test_averaged_weights_are_the_moving_average_of_every_step(files, train, monkeypatch):
+    from timesenmap.model.training_module import TrainingModule
+
+    steps = []
+    whole = TrainingModule.on_train_batch_end
+
+    def watched(self, *arguments):
+        whole(self, *arguments)
+        steps.append({name: value.detach().clone() for name, value in self.encoder.state_dict().items()})
+
+    monkeypatch.setattr(TrainingModule, "on_train_batch_end", watched)
+    split = {"validation": 0.0, "test": 0.2}
+    result = train(make_config(files, average=0.8, split=split, queue=0))
+    expected = steps[0]
+    for latest in steps[1:]:
+        expected = {name: 0.8 * value + 0.2 * latest[name] for name, value in expected.items()}
+    kept = weights_of(result.out)
+    assert len(steps) > 4
+    for name, value in expected.items():
+        np.testing.assert_allclose(kept[name], value, atol=1e-5)
+    assert any((kept[name] - steps[-1][name]).abs().max() > 1e-4 for name in kept)
 
 
 def test_a_run_folder_is_not_taken_over(files, train):
