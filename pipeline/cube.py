@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from timesenmap.catalogs.bands import BANDS
+from timesenmap.pipeline import profile
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.observe import composite_tile
@@ -109,6 +110,7 @@ def create_cube(
     part.rename(path)  # a store is there whole or not at all
 
 
+@profile.timed("writing")
 def write_tile(path: Path, tile: Tile, reflectance: NDArray[np.uint16], clear: NDArray[np.uint8]) -> str:
     """Write a tile whole into its place in the cube; again is no harm.
 

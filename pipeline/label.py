@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from timesenmap.model import Encoder, EncoderConfig
 from timesenmap.model.prompts import PromptSet, class_embeddings
 from timesenmap.model.zero_shot import hub_means_of
+from timesenmap.pipeline import profile
 from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, class_probabilities, classify
 from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.stores import stored_bytes
 
 # Side of a block in pixels: 65,536 pixels are work for seconds, and their embeddings 100 MB.
 _BLOCK = 256
@@ -86,6 +88,12 @@ class CubeWindow:
         """Windows of a cube of `period`, as wide as an encoder's patch needs them."""
         return cls(str(store), period.start.month, encoder.patch // 2)
 
+    @property
+    def tiles_around(self) -> int:
+        """How many tiles around it a tile needs; a halo is narrower than the smallest tile."""
+        return 1 if self.halo else 0
+
+    @profile.timed("reading")
     def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint16]:
         """Reflectance (12, 10, y + 2 halo, x + 2 halo) uint16 of a window; zero (missing) beyond the grid."""
         array = zarr.open_array(self.store, path="reflectance", mode="r")
@@ -187,7 +195,8 @@ def _over_blocks(function: Any, tile: Tile, *, extra: tuple[int, ...], **options
         tile=tile,
         **options,
     )
-    return np.asarray(mapped.compute())
+    with profile.divided():
+        return np.asarray(mapped.compute())
 
 
 def _window(block_info: dict[Any, Any], tile: Tile) -> tuple[int, int, int, int]:
@@ -206,15 +215,15 @@ def _label_block(
 ) -> NDArray[np.uint8]:
     y0, y1, x0, x1 = _window(block_info, tile)
     if embeddings is None:
-        embedded = embed_block(
-            cube.read(y0, y1, x0, x1), encoder_of(encoder), first_month=cube.first_month, halo=cube.halo
-        )
+        embedded = _embedded(cube, encoder, (y0, y1, x0, x1))
     else:
-        group = zarr.open_group(embeddings, mode="r")
-        window = (slice(y0, y1), slice(x0, x1))
-        embedded = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
+        with profile.timed("reading"):
+            group = zarr.open_group(embeddings, mode="r")
+            window = (slice(y0, y1), slice(x0, x1))
+            embedded = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
     pixels = embedded.reshape(-1, embedded.shape[-1])
-    answers = np.concatenate([question.answer(pixels) for question in questions])
+    with profile.timed("classifying"):
+        answers = np.concatenate([question.answer(pixels) for question in questions])
     return answers.reshape(len(answers), y1 - y0, x1 - x0)
 
 
@@ -222,22 +231,29 @@ def _embed_packed(
     *, tile: Tile, cube: CubeWindow, encoder: EncoderRef, block_info: dict[Any, Any]
 ) -> NDArray[np.uint8]:
     y0, y1, x0, x1 = _window(block_info, tile)
-    window = cube.read(y0, y1, x0, x1)
-    embedded = embed_block(window, encoder_of(encoder), first_month=cube.first_month, halo=cube.halo)
-    stored, scale = quantise(embedded)
+    stored, scale = quantise(_embedded(cube, encoder, (y0, y1, x0, x1)))
     scale_bytes = np.ascontiguousarray(scale[..., None]).view(np.uint8)
     return np.concatenate([stored.view(np.uint8), scale_bytes], axis=-1).transpose(2, 0, 1)
 
 
+def _embedded(cube: CubeWindow, encoder: EncoderRef, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    reflectance = cube.read(*window)
+    with profile.timed("encoding"):
+        return embed_block(reflectance, encoder_of(encoder), first_month=cube.first_month, halo=cube.halo)
+
+
+@profile.timed("writing")
 def write_embeddings(path: Path, tile: Tile, embedding: NDArray[np.int8], scale: NDArray[np.float32]) -> TileResult:
     """Write a tile's embeddings whole into their region of the store."""
     group = zarr.open_group(path, mode="r+")
     window = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
     group["embedding"][window] = embedding  # type: ignore[index]
     group["scale"][window] = scale  # type: ignore[index]
-    return TileResult(hashlib.sha256(embedding.tobytes() + scale.tobytes()).hexdigest(), {})
+    checksum = hashlib.sha256(embedding.tobytes() + scale.tobytes()).hexdigest()
+    return TileResult(checksum, {}, stored_bytes(path, tile, "embedding", "scale"))
 
 
+@profile.timed("writing")
 def write_labels(path: Path, tile: Tile, labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> TileResult:
     """Write a tile's class and confidence (2, y, x) whole into the store; pixels outside the AOI become no data.
 
@@ -257,9 +273,11 @@ def write_labels(path: Path, tile: Tile, labels: NDArray[np.uint8], inside: NDAr
         "confidence": np.bincount(confidence[sure], minlength=101),
     }
     checksum = hashlib.sha256(classes.tobytes() + confidence.tobytes()).hexdigest()
-    return TileResult(checksum, {name: [int(n) for n in values] for name, values in counts.items()})
+    sums = {name: [int(n) for n in values] for name, values in counts.items()}
+    return TileResult(checksum, sums, stored_bytes(path, tile, "class", "confidence"))
 
 
+@profile.timed("writing")
 def write_probabilities(
     path: Path, tile: Tile, probability: NDArray[np.uint8], inside: NDArray[np.bool_]
 ) -> TileResult:
@@ -267,4 +285,5 @@ def write_probabilities(
     values = np.where(inside, probability, NO_CONFIDENCE).astype(np.uint8)
     array = zarr.open_array(path, path="probability", mode="r+")
     array[:, tile.y0 : tile.y1, tile.x0 : tile.x1] = values
-    return TileResult(hashlib.sha256(values.tobytes()).hexdigest(), {})
+    size = stored_bytes(path, tile, "probability")
+    return TileResult(hashlib.sha256(values.tobytes()).hexdigest(), {}, size)

@@ -1,16 +1,16 @@
 """The ledger: which tiles of which stage are done, so that a killed run goes on where it stopped.
 
 One SQLite file in the work folder. A *stage* (the cube, the labels of one prompt set) has a signature, the hash
-of everything its result depends on; a tile is recorded only after it was written whole. When the signature
-changes, the rows of that stage are forgotten and the stage starts anew.
+of everything its result depends on; a tile is recorded only after it was written whole, or with its error where it
+failed. When the signature changes, the rows of that stage are forgotten and the stage starts anew.
 """
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _SCHEMA = """
@@ -18,18 +18,49 @@ CREATE TABLE IF NOT EXISTS stage (name TEXT PRIMARY KEY, signature TEXT NOT NULL
     complete INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS tile (
     stage TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    seconds REAL, checksum TEXT, counts TEXT, error TEXT, finished REAL, PRIMARY KEY (stage, key));
-CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY, signature TEXT NOT NULL, sha256 TEXT NOT NULL);
+    seconds REAL, bytes INTEGER, checksum TEXT, counts TEXT, profile TEXT, error TEXT, finished REAL,
+    PRIMARY KEY (stage, key));
+CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY, signature TEXT NOT NULL, sha256 TEXT NOT NULL,
+    seconds REAL, bytes INTEGER);
 CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+
+# Of folders that an earlier version made.
+_ADDED = {
+    "tile": ("bytes INTEGER", "profile TEXT"),
+    "file": ("seconds REAL", "bytes INTEGER"),
+}
 
 
 @dataclass(frozen=True)
 class TileResult:
-    """What a finished tile leaves behind: checksum of its bytes, and counts that sum over tiles."""
+    """What a finished tile leaves behind.
+
+    Attributes
+    ----------
+    checksum : sha256 of its arrays' bytes, hexadecimal
+    counts : counts that sum over tiles
+    bytes : size of what was written, as it lies on disk
+    """
 
     checksum: str
     counts: Mapping[str, list[int]]
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What work took: wall seconds in all and by phase (`timesenmap.pipeline.profile`), bytes read and written."""
+
+    seconds: float = 0.0
+    phases: Mapping[str, float] = field(default_factory=dict)
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    def share(self, parts: int) -> "Spent":
+        """Give one of several equal parts, for stages that shared the work."""
+        phases = {phase: seconds / parts for phase, seconds in self.phases.items()}
+        return Spent(self.seconds / parts, phases, self.bytes_read // parts, self.bytes_written // parts)
 
 
 @dataclass(frozen=True)
@@ -47,6 +78,11 @@ class Ledger:
         self.path = path
         with self._connect() as db:
             db.executescript(_SCHEMA)
+            for table, columns in _ADDED.items():
+                there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+                for column in columns:
+                    if column.split()[0] not in there:
+                        db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -101,23 +137,55 @@ class Ledger:
             rows = db.execute("SELECT key FROM tile WHERE stage = ? AND state = 'done'", (stage,))
             return {str(key) for (key,) in rows}
 
-    def finish(self, stage: str, key: str, result: TileResult, seconds: float) -> None:
+    def finish(self, stage: str, key: str, result: TileResult, spent: Spent) -> None:
         """Record a tile that was written whole."""
-        self._record(stage, key, "done", seconds, result.checksum, json.dumps(dict(result.counts)), None)
+        profile = json.dumps({"phases": dict(spent.phases), "bytes_read": spent.bytes_read})
+        counts = json.dumps(dict(result.counts))
+        self._record(stage, key, "done", spent.seconds, result.bytes, result.checksum, counts, profile, None)
 
     def fail(self, stage: str, key: str, error: str, seconds: float) -> None:
         """Record a tile that failed, and why."""
-        self._record(stage, key, "failed", seconds, None, None, error)
+        self._record(stage, key, "failed", seconds, None, None, None, None, error)
 
-    def _record(self, stage: str, key: str, state: str, seconds: float, *rest: str | None) -> None:
+    def _record(self, stage: str, key: str, state: str, seconds: float, *rest: object) -> None:
         with self._connect() as db:
             db.execute(
-                "INSERT INTO tile (stage, key, state, attempts, seconds, checksum, counts, error, finished) "
-                "VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (stage, key) DO UPDATE SET state = excluded.state, "
-                "attempts = attempts + 1, seconds = excluded.seconds, checksum = excluded.checksum, "
-                "counts = excluded.counts, error = excluded.error, finished = excluded.finished",
+                "INSERT INTO tile (stage, key, state, attempts, seconds, bytes, checksum, counts, profile, error, "
+                "finished) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stage, key) DO UPDATE SET "
+                "state = excluded.state, attempts = attempts + 1, seconds = excluded.seconds, bytes = excluded.bytes, "
+                "checksum = excluded.checksum, counts = excluded.counts, profile = excluded.profile, "
+                "error = excluded.error, finished = excluded.finished",
                 (stage, key, state, seconds, *rest, time.time()),
             )
+
+    def failed(self, stage: str) -> dict[str, str]:
+        """Keys of the tiles of a stage that failed when they were last tried, and why."""
+        with self._connect() as db:
+            return dict(db.execute("SELECT key, error FROM tile WHERE stage = ? AND state = 'failed'", (stage,)))
+
+    def any_failed(self) -> set[str]:
+        """Keys of the tiles that failed in some stage when they were last tried."""
+        with self._connect() as db:
+            return {str(key) for (key,) in db.execute("SELECT DISTINCT key FROM tile WHERE state = 'failed'")}
+
+    def spent(self, stages: Collection[str], files: Collection[str]) -> Spent:
+        """Sum of what the finished tiles of some stages, and some output files, took, in whichever run."""
+        seconds, read, written = 0.0, 0, 0
+        phases: dict[str, float] = {}
+        with self._connect() as db:
+            for stage, took, size, profile in db.execute(
+                "SELECT stage, seconds, bytes, profile FROM tile WHERE state = 'done'"
+            ):
+                if stage in stages:
+                    known = json.loads(profile) if profile else {}
+                    for phase, part in known.get("phases", {"rest": took}).items():
+                        phases[phase] = phases.get(phase, 0.0) + part
+                    seconds, read, written = seconds + took, read + known.get("bytes_read", 0), written + (size or 0)
+            for name, took, size in db.execute("SELECT name, seconds, bytes FROM file"):
+                if name in files and took is not None:
+                    phases["writing"] = phases.get("writing", 0.0) + took
+                    seconds, written = seconds + took, written + size
+        return Spent(seconds, phases, read, written)
 
     def totals(self, stage: str) -> dict[str, list[int]]:
         """Sum of the counts of all finished tiles of a stage, element by element."""
@@ -138,10 +206,13 @@ class Ledger:
             row = db.execute("SELECT signature, sha256 FROM file WHERE name = ?", (name,)).fetchone()
         return None if row is None else (str(row[0]), str(row[1]))
 
-    def keep_file(self, name: str, signature: str, sha256: str) -> None:
-        """Record an output file that was written whole."""
+    def keep_file(self, name: str, signature: str, sha256: str, *, seconds: float, size: int) -> None:
+        """Record an output file that was written whole, what that took and its size in bytes."""
         with self._connect() as db:
-            db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", (name, signature, sha256))
+            db.execute(
+                "INSERT OR REPLACE INTO file (name, signature, sha256, seconds, bytes) VALUES (?, ?, ?, ?, ?)",
+                (name, signature, sha256, seconds, size),
+            )
 
 
 def _summed(counts: Iterable[dict[str, list[int]]]) -> dict[str, list[int]]:

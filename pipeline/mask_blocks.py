@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from timesenmap.catalogs.scenes import Scene
+from timesenmap.pipeline import profile
 from timesenmap.pipeline.clouds import Widening
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.harmonisation import harmonised
@@ -239,7 +240,8 @@ def _classified(masker: BlockMasker, reflectance: NDArray[np.float32]) -> NDArra
     """Let the function look at a block, continued as in a mirror to its full size, and check what it says."""
     shape = reflectance.shape[1:]
     beyond = [(0, masker.block - side) for side in shape]
-    classes = masker.classify(np.pad(reflectance, [(0, 0), *beyond], mode="symmetric"))
+    with profile.timed("masking"):
+        classes = masker.classify(np.pad(reflectance, [(0, 0), *beyond], mode="symmetric"))
     expected = (masker.block, masker.block)
     if classes.shape != expected or classes.dtype != np.uint8:
         raise MapError(

@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.catalogs.scenes import Scene
+from timesenmap.pipeline import profile
 from timesenmap.pipeline.clouds import NEAR_CLOUD, Widening
 from timesenmap.pipeline.composite import SCL_SET_ASIDE, composite
 from timesenmap.pipeline.grid import Tile
@@ -105,7 +106,8 @@ def composite_tile(
             for month in seen
         ]
         targets: Any = [_Month(reflectance[month], clear[month]) for month in seen]  # anything with __setitem__
-        da.store(blocks, targets, lock=False, scheduler="threads", num_workers=threads)
+        with profile.divided():
+            da.store(blocks, targets, lock=False, scheduler="threads", num_workers=threads)
     return reflectance, clear
 
 
@@ -200,6 +202,7 @@ class _Month:
         return id(self)  # a name for the graph without reading, or copying, the arrays
 
 
+@profile.timed("compositing")
 def _composite_block(
     dn: NDArray[np.uint16],
     scl: NDArray[np.uint8],

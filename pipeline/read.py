@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from timesenmap.catalogs.errors import CatalogError
 from timesenmap.catalogs.redaction import redact_gdal_log
 from timesenmap.catalogs.scenes import Scene
 from timesenmap.catalogs.signing import SIGNERS, SasSigner, Signing
+from timesenmap.pipeline import profile
 from timesenmap.pipeline.clouds import Widening
 from timesenmap.pipeline.errors import SceneReadError
 from timesenmap.pipeline.projection import grid_crs
@@ -156,13 +158,15 @@ def read_asset(
     SceneReadError
         The asset cannot be opened or read, or is no such raster.
     """
-    sampled = _reading(source, partial(_needed, source, grid=grid, method=method, widening=widening), gdal)
+    with profile.reading():
+        sampled = _reading(source, partial(_needed, source, grid=grid, method=method, widening=widening), gdal)
     return _resampled(grid, sampled, method)
 
 
 def read_place(source: AssetSource, *, gdal: Mapping[str, str] | None = None) -> GeoBox:
     """Find the grid of an asset's own pixels; errors as `read_asset` has them."""
-    return _reading(source, partial(_place, source), gdal)
+    with profile.reading():
+        return _reading(source, partial(_place, source), gdal)
 
 
 def onto_grid(
@@ -287,6 +291,7 @@ def _needed(
 
     def read(window: tuple[slice, slice]) -> NDArray[np.uint16]:
         pixels: NDArray[np.uint16] = raster.read(1, window=Window.from_slices(*window)).astype(np.uint16, copy=False)
+        profile.spend({}, bytes_read=_bytes_of(raster, *window))
         return pixels
 
     crs, transform = raster.crs.to_wkt(), raster.transform
@@ -306,15 +311,31 @@ def _sampled(
     """Read what the grid needs of a raster of this CRS (WKT), transform and shape (y, x)."""
     pixel: float = transform.a
     parts = max(1, int(grid.affine.a / pixel + 0.5)) if method == "bilinear" else 1
-    feet = footing(grid, crs, transform, parts=parts)
+    with profile.timed("resampling"):
+        feet = footing(grid, crs, transform, parts=parts)
     margin = widening.margin(pixel) if widening else 1 if method == "bilinear" else 0
     window = feet.window(shape, margin=margin)
     if window is None:
         return None
     pixels = read(window)
-    return widening(pixels, pixel) if widening else pixels, feet.moved(window)
+    with profile.timed("masking"):
+        return widening(pixels, pixel) if widening else pixels, feet.moved(window)
 
 
+def _bytes_of(raster: rasterio.DatasetReader, rows: slice, cols: slice) -> int:
+    """Size of the blocks that a window reaches into, as the file has them; of its pixels where only GeoTIFF tells."""
+    if raster.driver != "GTiff":
+        return int((rows.stop - rows.start) * (cols.stop - cols.start) * np.dtype(raster.dtypes[0]).itemsize)
+    height, width = raster.block_shapes[0]
+    total = 0
+    for row in range(rows.start // height, -(-rows.stop // height)):
+        for col in range(cols.start // width, -(-cols.stop // width)):
+            with suppress(rasterio.errors.RasterBlockError):  # a block of no data that is not in the file
+                total += int(raster.block_size(1, row, col))
+    return total
+
+
+@profile.timed("resampling")
 def _resampled(grid: GeoBox, sampled: _Sampled, method: Method) -> NDArray[np.uint16]:
     if sampled is None:
         return np.zeros(grid.shape, np.uint16)

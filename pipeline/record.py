@@ -94,6 +94,20 @@ class ObservationRecord(_Record):
     clear_months_histogram: tuple[int, ...] = Field(description="13 counts: pixels with 0, 1, ..., 12 clear months")
 
 
+class ProfileRecord(_Record):
+    """Where the time of the maps went, tile by tile and file by file, in whichever run each was made."""
+
+    seconds: dict[str, float] = Field(
+        description="wall seconds by phase, largest first: reading (waiting for bytes), decoding, resampling, masking, "
+        "compositing, encoding, classifying, writing, rest; what threads did at once is divided among its phases"
+    )
+    pixels: int = Field(description="pixels of all tiles")
+    pixels_per_second: float
+    bytes_read: int = Field(description="blocks of scenes' files that were read, as compressed, each time they were")
+    bytes_written: int = Field(description="stores and maps, as they lie on disk")
+    bound: str = Field(description="what took most of the time, in words")
+
+
 class RunRecord(_Record):
     """Everything a reader needs to trust, repeat or refuse the maps of a run."""
 
@@ -116,7 +130,8 @@ class RunRecord(_Record):
     encoder: EncoderRecord
     observations: ObservationRecord
     maps: tuple[MapRecord, ...]
-    timings: dict[str, float] = Field(description="seconds by stage")
+    timings: dict[str, float] = Field(description="seconds by stage, of the run that finished the maps")
+    profile: ProfileRecord | None = Field(None, description="where the time went, over all runs that made the maps")
     warnings: tuple[str, ...]
 
     def write(self, path: Path) -> None:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from timesenmap.pipeline import charts, figures, legend, pictures
 from timesenmap.pipeline.maskers import SCENE_CLASSES, in_words
+from timesenmap.pipeline.profile import PHASES
 from timesenmap.pipeline.rasters import NO_CLASS, NO_VALUE
 from timesenmap.pipeline.record import MapRecord, RunRecord, SceneRecord
 from timesenmap.pipeline.whole import write_whole
@@ -49,6 +50,7 @@ def render_report(out: Path, record: RunRecord) -> str:
         "percent": figures.percent,
         "duration": duration,
         "thousands": thousands,
+        "megabytes": lambda size: f"{size / 1e6:,.1f} MB",
     }
     return environment.from_string(_part("report.html.j2")).render(
         record=record,
@@ -75,6 +77,7 @@ def render_report(out: Path, record: RunRecord) -> str:
         set_aside=[f"{code} ({SCENE_CLASSES.get(code, 'unknown')})" for code in record.set_aside],
         cloud_dilation=record.cloud_dilation,
         rules=_rules(record.scenes),
+        phases=PHASES,
         job=json.dumps(record.job, indent=1, ensure_ascii=False, sort_keys=True),
     )
 

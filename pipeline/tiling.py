@@ -1,21 +1,31 @@
-"""Stages over all tiles: resumable, each tile written whole and then recorded."""
+"""Stages over all tiles: resumable, each tile written whole and then recorded; what fails does not stop the rest."""
 
+import errno
 import logging
 import shutil
+import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from timesenmap.pipeline import profile
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
-from timesenmap.pipeline.ledger import Ledger, TileResult
+from timesenmap.pipeline.ledger import Ledger, Spent, TileResult
 
 log = logging.getLogger(__name__)
 
 # A broken tile must not stop the night; a broken service must not be asked ten thousand times.
 _FAILURES_IN_A_ROW = 5
+
+# Of failed tiles, how many the last message names; the ledger has all.
+_NAMED = 20
+
+Work = Callable[[Tile, frozenset[str]], Mapping[str, TileResult]]
+"""Computes one tile for the named stages, writes it whole, and returns checksum and counts for each."""
 
 
 class Advance(Protocol):
@@ -26,7 +36,7 @@ class Advance(Protocol):
 
 
 class TilesFailedError(RuntimeError):
-    """Some tiles of a stage failed; the others are done and stay (exit code 1)."""
+    """Some tiles of a stage are not done; the others are and stay (exit code 1)."""
 
 
 @dataclass(frozen=True)
@@ -47,84 +57,146 @@ class Stage:
     create: Callable[[], None]
 
 
-def run_stages(
-    ledger: Ledger,
-    stages: Sequence[Stage],
-    *,
-    tiles: Sequence[Tile],
-    tile_size: int,
-    work: Callable[[Tile, frozenset[str]], Mapping[str, TileResult]],
-    advance: Advance,
-) -> None:
-    """Do the tiles of some stages that are not done yet.
+class TileRun:
+    """One run over all tiles, stage after stage. A tile that fails is left out of the stages that need it.
 
     Parameters
     ----------
-    ledger : where finished tiles are recorded
-    stages : the stages that share one pass over the tiles
+    ledger : where finished and failed tiles are recorded
     tiles : all tiles
     tile_size : pixels on a side; an unfinished stage that was begun with another size starts anew
-    work : computes one tile for the named stages, writes it whole, and returns checksum and counts for each
-    advance : called with the number of pixels of each tile that is done, by this run or before it
-
-    Raises
-    ------
-    TilesFailedError
-        if tiles failed; the rest is done, and the same command tries the failed ones again.
+    retry_failed : do only the tiles that failed when they were last tried, and those that wait for them
     """
-    done = {stage.name: _done(ledger, stage, tiles, tile_size) for stage in stages}
-    failures: list[str] = []
-    in_a_row = 0
-    for tile in tiles:
-        wanted = frozenset(name for name, keys in done.items() if tile.key not in keys)
-        if wanted and in_a_row < _FAILURES_IN_A_ROW:
-            error = _attempt(ledger, tile, wanted, work)
-            in_a_row = in_a_row + 1 if error else 0
-            if error:
-                failures.append(f"{tile.key}: {error}")
+
+    def __init__(self, ledger: Ledger, tiles: Sequence[Tile], tile_size: int, *, retry_failed: bool = False) -> None:
+        self._ledger, self._tiles, self._tile_size = ledger, tiles, tile_size
+        self._only = ledger.any_failed() if retry_failed else None
+        self._undone: set[str] = set()
+        self._failures: list[str] = []
+
+    def run(self, stages: Sequence[Stage], *, work: Work, advance: Advance, reach: int = 0) -> None:
+        """Do the tiles of some stages that are not done yet; those that failed before come last.
+
+        Parameters
+        ----------
+        stages : the stages that share one pass over the tiles
+        work : does a tile
+        advance : called with the number of pixels of each tile that is done, by this run or before it
+        reach : how many tiles around it a tile needs of the stages before
+
+        Raises
+        ------
+        TilesFailedError
+            Five tiles in a row failed with the same type of error, or the disk is full: the run stops.
+        MapError
+            What `work` raises of these, at once; or tiles to be tried again are of other inputs.
+        """
+        done = {stage.name: self._begin(stage) for stage in stages}
+        waiting = _around(self._undone, self._tiles, reach)
+        chosen = None if self._only is None else _around(self._only, self._tiles, reach)
+        causes: list[type[Exception]] = []
+        for tile in self._order(stages):
+            wanted = frozenset(name for name, keys in done.items() if tile.key not in keys)
+            if wanted and (tile.key in waiting or (chosen is not None and tile.key not in chosen)):
+                self._undone.add(tile.key)
                 continue
-        advance(tile.pixels, before=not wanted)
-    if failures:
-        msg = (
-            f"{stages[0].name}: {len(failures)} of {len(tiles)} tiles failed, first {failures[0]}; "
-            "the finished ones are kept, run the same command again to do the rest"
+            error = _attempt(self._ledger, tile, wanted, work) if wanted else None
+            if error is None:
+                causes = [] if wanted else causes
+                advance(tile.pixels, before=not wanted)
+                continue
+            self._undone.add(tile.key)
+            self._failures.append(f"{stages[0].name} {tile.key}: {error}")
+            causes = [*causes, type(error)] if type(error) in causes else [type(error)]
+            self._stop_if_hopeless(stages[0], error, len(causes))
+        if not self._undone:
+            for stage in stages:
+                self._ledger.complete(stage.name)
+
+    def require_all(self) -> None:
+        """Raise TilesFailedError where some tile is not done in some stage, saying which failed and why."""
+        if not self._undone:
+            return
+        count = f"{len(self._undone)} of {len(self._tiles)} tiles are not done, so no map was written; "
+        if not self._failures:
+            raise TilesFailedError(f"{count}none of them failed: run the same command without --retry-failed")
+        shown = self._failures[:_NAMED]
+        if len(self._failures) > _NAMED:
+            shown.append(f"and {len(self._failures) - _NAMED} more, see {self._ledger.path}")
+        raise TilesFailedError(
+            f"{count}what is done is kept. Run the same command again, or with --retry-failed to do just the "
+            f"{len(self._failures)} that failed: {'; '.join(shown[:1])}" + "".join(f"\n  {one}" for one in shown[1:])
         )
-        raise TilesFailedError(msg)
-    for stage in stages:
-        ledger.complete(stage.name)
+
+    def _order(self, stages: Sequence[Stage]) -> list[Tile]:
+        """All tiles, those that failed before last: broken ones must not keep a run from the others."""
+        failed = {key for stage in stages for key in self._ledger.failed(stage.name)}
+        return sorted(self._tiles, key=lambda tile: tile.key in failed)
+
+    def _begin(self, stage: Stage) -> set[str]:
+        """Keys of the tiles that need no work; makes the store anew where what stands there is of no use."""
+        begun = self._ledger.stage(stage.name, stage.signature) if stage.store.exists() else None
+        if begun is not None and begun.complete:  # whatever its tiling: the pixels are the same
+            return {tile.key for tile in self._tiles}
+        if begun is None or begun.tile_size != self._tile_size:
+            if self._only is not None and self._ledger.failed(stage.name):
+                raise MapError(
+                    f"--retry-failed: the tiles of {stage.name} that failed are of other inputs or of another tile "
+                    "size; run the command without it"
+                )
+            self._ledger.forget(stage.name)
+            shutil.rmtree(stage.store, ignore_errors=True)
+            stage.store.parent.mkdir(parents=True, exist_ok=True)
+            stage.create()
+            self._ledger.begin(stage.name, stage.signature, self._tile_size)
+        return self._ledger.done(stage.name)
+
+    def _stop_if_hopeless(self, stage: Stage, error: Exception, in_a_row: int) -> None:
+        kept = "the run stopped and wrote no map; what is done is kept"
+        if _is_disk_full(error):
+            raise TilesFailedError(
+                f"the disk of {stage.store} is full ({error}): {kept}. Make room and run the same command again"
+            ) from error
+        if in_a_row >= _FAILURES_IN_A_ROW:
+            raise TilesFailedError(
+                f"{stage.name}: {in_a_row} tiles failed one after the other with {type(error).__name__}: {kept}. "
+                f"Mend the cause and run the same command again. {self._failures[-1]}"
+            ) from error
 
 
-def _done(ledger: Ledger, stage: Stage, tiles: Sequence[Tile], tile_size: int) -> set[str]:
-    """Keys of the tiles that need no work; makes the store anew where what stands there is of no use."""
-    begun = ledger.stage(stage.name, stage.signature) if stage.store.exists() else None
-    if begun is not None and begun.complete:  # whatever its tiling: the pixels are the same
-        return {tile.key for tile in tiles}
-    if begun is None or begun.tile_size != tile_size:
-        ledger.forget(stage.name)
-        shutil.rmtree(stage.store, ignore_errors=True)
-        stage.store.parent.mkdir(parents=True, exist_ok=True)
-        stage.create()
-        ledger.begin(stage.name, stage.signature, tile_size)
-    return ledger.done(stage.name)
+def _around(keys: Collection[str], tiles: Sequence[Tile], reach: int) -> set[str]:
+    """Keys and those of the tiles at most `reach` rows and columns away."""
+    if not reach or not keys:
+        return set(keys)
+    steps = range(-reach, reach + 1)
+    near = {(t.row + row, t.col + col) for t in tiles if t.key in keys for row in steps for col in steps}
+    return {tile.key for tile in tiles if (tile.row, tile.col) in near}
 
 
-def _attempt(
-    ledger: Ledger,
-    tile: Tile,
-    wanted: frozenset[str],
-    work: Callable[[Tile, frozenset[str]], Mapping[str, TileResult]],
-) -> str | None:
+def _attempt(ledger: Ledger, tile: Tile, wanted: frozenset[str], work: Work) -> Exception | None:
+    """Do and record a tile; whatever broke it is recorded and returned, so that the others go on."""
     started = time.monotonic()
     try:
-        results = work(tile, wanted)
+        with profile.measured() as meter:
+            results = work(tile, wanted)
     except MapError:
         raise
-    except Exception as error:  # whatever broke this tile is recorded, and the others go on
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        for name in wanted:
-            ledger.fail(name, tile.key, reason, time.monotonic() - started)
+        with suppress(sqlite3.Error):  # on a full disk the ledger cannot be written either
+            for name in wanted:
+                ledger.fail(name, tile.key, reason, time.monotonic() - started)
         log.warning("tile %s failed: %s", tile.key, reason, exc_info=log.isEnabledFor(logging.DEBUG))
-        return str(error) or reason
+        return error
+    spent = Spent(time.monotonic() - started, meter.seconds, meter.bytes_read).share(len(wanted))
     for name, result in results.items():
-        ledger.finish(name, tile.key, result, time.monotonic() - started)
+        ledger.finish(name, tile.key, result, spent)
     return None
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

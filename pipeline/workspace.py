@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,9 +73,11 @@ class Workspace:
         known = self.ledger.file_signature(name)
         if known is not None and known[0] == valid and path.is_file() and sha256_of(path) == known[1]:
             return known[1]
+        started = time.monotonic()
         write(path)
         checksum = sha256_of(path)
-        self.ledger.keep_file(name, valid, checksum)
+        seconds, size = time.monotonic() - started, path.stat().st_size
+        self.ledger.keep_file(name, valid, checksum, seconds=seconds, size=size)
         return checksum
 
 
@@ -87,10 +90,12 @@ def check_folder(out: Path, place: Mapping[str, object]) -> None:
     if out.exists() and not out.is_dir():
         msg = f"--out {out}: is a file; name a folder"
         raise MapError(msg)
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir() or not _names_in(out):
         return
     ledger_path = out / "work" / "ledger.sqlite"
     if not ledger_path.is_file():
+        if _names_in(out) == {"work"} and _names_in(out / "work") <= {"lock"}:
+            return  # of a run that was killed before it had a ledger
         msg = f"--out {out}: holds files that make-map did not write; name a new or empty folder"
         raise MapError(msg)
     written = Ledger(ledger_path).note("place")
@@ -103,6 +108,17 @@ def check_folder(out: Path, place: Mapping[str, object]) -> None:
         was = "; ".join(f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in changed)
         msg = f"--out {out}: holds the maps of another job ({was}); name another folder"
         raise MapError(msg)
+
+
+def require_failed(out: Path) -> None:
+    """Refuse to retry in a folder where no tile failed; nothing is created."""
+    ledger_path = out / "work" / "ledger.sqlite"
+    if not ledger_path.is_file() or not Ledger(ledger_path).any_failed():
+        raise MapError(f"--retry-failed: no tile failed in --out {out}; run the command without it")
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _short(value: object) -> str:

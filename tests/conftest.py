@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from timesenmap.catalogs.demonstration import Demonstration, make_demonstration
+
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -21,3 +23,9 @@ def shared_data() -> Path:
 def belgium(shared_data: Path) -> Path:
     """Static STAC catalogue of the 118 real scenes of belgium-2018."""
     return shared_data / "belgium-2018" / "catalog.json"
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
+    """Generate a small place with a year of scenes."""
+    return make_demonstration(tmp_path_factory.mktemp("place"), size=96)

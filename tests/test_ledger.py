@@ -1,10 +1,11 @@
 """The ledger remembers what was finished, and only that."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from timesenmap.pipeline.ledger import Ledger, TileResult
+from timesenmap.pipeline.ledger import Ledger, Spent, TileResult
 
 
 @pytest.fixture
@@ -14,8 +15,8 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_counts_sum_over_finished_tiles_only(ledger: Ledger) -> None:
     ledger.begin("cube", "s1", 64)
-    ledger.finish("cube", "a", TileResult("x", {"pixels": [1], "months": [1, 2]}), 0.1)
-    ledger.finish("cube", "b", TileResult("y", {"pixels": [10], "months": [5, 5]}), 0.1)
+    ledger.finish("cube", "a", TileResult("x", {"pixels": [1], "months": [1, 2]}), Spent(0.1))
+    ledger.finish("cube", "b", TileResult("y", {"pixels": [10], "months": [5, 5]}), Spent(0.1))
     ledger.fail("cube", "c", "no such file", 0.1)
     assert ledger.totals("cube") == {"pixels": [11], "months": [6, 7]}
     assert ledger.done("cube") == {"a", "b"}
@@ -26,7 +27,7 @@ def test_failed_tile_that_is_done_later_counts(ledger: Ledger) -> None:
     ledger.begin("cube", "s1", 64)
     ledger.fail("cube", "a", "boom", 0.1)
     assert ledger.done("cube") == set()
-    ledger.finish("cube", "a", TileResult("x", {"pixels": [1]}), 0.1)
+    ledger.finish("cube", "a", TileResult("x", {"pixels": [1]}), Spent(0.1))
     assert ledger.done("cube") == {"a"}
     assert ledger.totals("cube") == {"pixels": [1]}
 
@@ -34,7 +35,7 @@ def test_failed_tile_that_is_done_later_counts(ledger: Ledger) -> None:
 def test_forgotten_stage_is_not_complete_when_begun_again(ledger: Ledger) -> None:
     """Signature A complete, then B begun and killed, then A again: A's store is gone, so A is not complete."""
     ledger.begin("cube", "A", 64)
-    ledger.finish("cube", "a", TileResult("x", {}), 0.1)
+    ledger.finish("cube", "a", TileResult("x", {}), Spent(0.1))
     ledger.complete("cube")
     ledger.forget("cube")
     ledger.begin("cube", "B", 64)
@@ -50,11 +51,61 @@ def test_forgotten_stage_is_not_complete_when_begun_again(ledger: Ledger) -> Non
 def test_survives_reopening(tmp_path: Path) -> None:
     first = Ledger(tmp_path / "ledger.sqlite")
     first.begin("cube", "s1", 64)
-    first.finish("cube", "a", TileResult("x", {}), 0.1)
+    first.finish("cube", "a", TileResult("x", {}), Spent(0.1))
     first.keep_note("place", "here")
-    first.keep_file("map.tif", "sig", "sha")
+    first.keep_file("map.tif", "sig", "sha", seconds=0.5, size=10)
     again = Ledger(tmp_path / "ledger.sqlite")
     assert again.done("cube") == {"a"}
     assert again.note("place") == "here"
     assert again.file_signature("map.tif") == ("sig", "sha")
     assert again.file_signature("other.tif") is None
+
+
+def test_what_was_spent_sums_over_finished_tiles_and_files(ledger: Ledger) -> None:
+    """Of the stages and files asked for: a prompt set that is no longer among them does not count."""
+    for stage in ("cube", "labels:old"):
+        ledger.begin(stage, "s1", 64)
+        ledger.finish(stage, "a", TileResult("x", {}, 100), Spent(3.0, {"reading": 2.0, "rest": 1.0}, 7))
+    ledger.finish("cube", "b", TileResult("y", {}, 10), Spent(1.0, {"reading": 0.5, "writing": 0.5}, 5))
+    ledger.fail("cube", "c", "boom", 99.0)
+    ledger.keep_file("map.tif", "sig", "sha", seconds=0.25, size=1000)
+    ledger.keep_file("old.tif", "sig", "sha", seconds=9.0, size=1)
+    assert ledger.spent({"cube"}, {"map.tif"}) == Spent(
+        4.25, {"reading": 2.5, "rest": 1.0, "writing": 0.75}, bytes_read=12, bytes_written=1110
+    )
+
+
+def test_failures_are_kept_with_their_attempts(ledger: Ledger) -> None:
+    ledger.begin("cube", "s1", 64)
+    ledger.fail("cube", "a", "boom", 0.1)
+    ledger.fail("cube", "a", "again", 0.1)
+    ledger.fail("cube", "b", "once", 0.1)
+    ledger.finish("cube", "b", TileResult("x", {}), Spent(0.1))
+    assert ledger.failed("cube") == {"a": "again"}
+    assert ledger.any_failed() == {"a"}
+    with sqlite3.connect(ledger.path) as db:
+        assert db.execute("SELECT key, state, attempts FROM tile ORDER BY key").fetchall() == [
+            ("a", "failed", 2),
+            ("b", "done", 2),
+        ]
+    db.close()
+
+
+def test_ledger_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Before sizes and profiles were kept: its tiles stay done, what they took counts as the rest."""
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "CREATE TABLE stage (name TEXT PRIMARY KEY, signature TEXT, tile_size INTEGER, complete INTEGER DEFAULT 0);"
+            "CREATE TABLE tile (stage TEXT, key TEXT, state TEXT, attempts INTEGER, seconds REAL, checksum TEXT,"
+            " counts TEXT, error TEXT, finished REAL, PRIMARY KEY (stage, key));"
+            "CREATE TABLE file (name TEXT PRIMARY KEY, signature TEXT, sha256 TEXT);"
+            "INSERT INTO tile VALUES ('cube', 'a', 'done', 1, 2.0, 'x', '{}', NULL, 0);"
+            "INSERT INTO file VALUES ('map.tif', 'sig', 'sha');"
+        )
+    db.close()
+    ledger = Ledger(path)
+    ledger.finish("cube", "b", TileResult("y", {}, 5), Spent(1.0, {"reading": 1.0}, 3))
+    assert ledger.done("cube") == {"a", "b"}
+    assert ledger.spent({"cube"}, {"map.tif"}) == Spent(3.0, {"rest": 2.0, "reading": 1.0}, 3, 5)
+    assert ledger.file_signature("map.tif") == ("sig", "sha")

@@ -18,22 +18,19 @@ from click.testing import CliRunner, Result
 from rio_cogeo import cog_validate
 
 from timesenmap.catalogs import find_scenes
-from timesenmap.catalogs.demonstration import Demonstration, make_demonstration
+from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.model import new_encoder
 from timesenmap.model.checkpoint import save_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.cube import open_cube
+from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.record import RunRecord
 from timesenmap.workflows import make_map as command
 
 
 def run(*args: object) -> Result:
     return CliRunner().invoke(command.main, [str(arg) for arg in args])
-
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
-    return make_demonstration(tmp_path_factory.mktemp("place"), size=96)
 
 
 @pytest.fixture(scope="session")
@@ -266,6 +263,75 @@ def test_stopped_run_goes_on_where_it_stopped(
     result = run(*flags)
     assert result.exit_code == 0, result.output
     assert maps_of(tmp_path / "out") == maps_of(made)
+
+
+def test_a_poisoned_tile_does_not_stop_the_others(
+    job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 1, the tile and its error named, no map; the others are mapped, and --retry-failed does just this one."""
+    composite, write_labels, broken, composited = command.composite_tile, command.write_labels, "r0001c0001", []
+
+    def poisoned(scenes: object, grid: object, tile: Tile, *args: object, **options: object) -> object:
+        composited.append(tile.key)
+        if tile.key == broken and len(composited) < 10:
+            raise MemoryError("no room for 12 scenes")
+        return composite(scenes, grid, tile, *args, **options)
+
+    out = tmp_path / "out"
+    flags = [*job, "--tile-size", 32, "--out", out]
+    monkeypatch.setattr(command, "composite_tile", poisoned)
+    result = run(*flags)
+    assert result.exit_code == 1, result.output
+    failed = next(line for line in result.stderr.splitlines() if line.startswith("failed: "))
+    assert "1 of 9 tiles are not done" in failed
+    assert f"cube {broken}: no room for 12 scenes" in failed
+    assert not maps_of(out)
+    assert not (out / "run.json").exists()
+    ledger = Ledger(out / "work" / "ledger.sqlite")
+    assert ledger.failed("cube") == {broken: "MemoryError: no room for 12 scenes"}
+    assert len(ledger.done("labels:land-cover")) == 8
+
+    labelled = []
+    monkeypatch.setattr(command, "write_labels", lambda *args: labelled.append(args[1].key) or write_labels(*args))
+    result = run(*flags, "--retry-failed")
+    assert result.exit_code == 0, result.output
+    assert composited[9:] == labelled == [broken]
+    assert maps_of(out) == maps_of(made)
+
+    profile = RunRecord.read(out / "run.json").profile
+    assert profile.pixels == 92 * 92
+    assert min(profile.seconds[phase] for phase in ("decoding", "resampling", "compositing", "encoding", "writing")) > 0
+    tiles = [path for path in (out / "work").glob("**/c/*/**/*") if path.is_file()]
+    assert profile.bytes_written == sum(path.stat().st_size for path in [*tiles, *out.glob("*.tif")])
+    assert profile.pixels_per_second == pytest.approx(92 * 92 / sum(profile.seconds.values()), rel=0.01)
+    assert next(line for line in result.output.splitlines() if "pixels/s" in line).startswith(profile.bound)
+    assert profile.bound[1:] in (out / "index.html").read_text()  # there a sentence begins with it
+
+    result = run(*flags, "--retry-failed")
+    assert result.exit_code == 2, result.output
+    assert f"no tile failed in --out {out}" in result.stderr
+
+
+def test_changed_inputs_redo_only_what_depends_on_them(
+    job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another encoder: the labels, not the cube. Other scenes: everything."""
+    out, flags = tmp_path / "out", [*job, "--tile-size", 32]
+    shutil.copytree(made, out)
+    save_encoder(new_encoder("small"), tmp_path / "other.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "composite_tile", never)
+        result = run(*flags, "--encoder", tmp_path / "other.safetensors", "--out", out)
+    assert result.exit_code == 0, result.output
+    changed = {name for name, content in maps_of(out).items() if content != maps_of(made)[name]}
+    assert changed == {"land-cover.tif", "land-cover.confidence.tif"}
+
+    result = run(*flags, "--max-cloud-cover", 1, "--out", out)
+    assert result.exit_code == 0, result.output
+    fresh = run(*flags, "--max-cloud-cover", 1, "--out", tmp_path / "fresh")
+    assert fresh.exit_code == 0, fresh.output
+    assert maps_of(out) == maps_of(tmp_path / "fresh")
+    assert maps_of(out)["observations.tif"] != maps_of(made)["observations.tif"]
 
 
 def test_own_prompts_need_no_training(job: list[object], tmp_path: Path) -> None:

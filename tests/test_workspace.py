@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.workspace import check_folder, open_workspace, sha256_of, signature
+from timesenmap.pipeline.workspace import check_folder, open_workspace, require_failed, sha256_of, signature
 
 PLACE = {"crs": "EPSG:32631", "shape": [64, 64], "start": "2017-12-01"}
 
@@ -46,6 +46,27 @@ def test_two_runs_never_mix(tmp_path: Path) -> None:
         pass
     with open_workspace(tmp_path / "out", PLACE):
         pass
+
+
+def test_folder_of_a_run_killed_before_it_had_a_ledger_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "out" / "work").mkdir(parents=True)
+    check_folder(tmp_path / "out", PLACE)
+    (tmp_path / "out" / "work" / "lock").touch()
+    check_folder(tmp_path / "out", PLACE)
+    (tmp_path / "out" / "work" / "thesis.docx").touch()
+    with pytest.raises(MapError, match="did not write"):
+        check_folder(tmp_path / "out", PLACE)
+
+
+def test_nothing_to_retry_is_said_and_nothing_written(tmp_path: Path) -> None:
+    with pytest.raises(MapError, match=r"--retry-failed: no tile failed in --out .*new; run the command without it"):
+        require_failed(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with open_workspace(tmp_path / "out", PLACE) as workspace:
+        with pytest.raises(MapError, match="no tile failed"):
+            require_failed(tmp_path / "out")
+        workspace.ledger.fail("cube", "r0000c0000", "boom", 1.0)
+        require_failed(tmp_path / "out")
 
 
 def test_file_is_written_only_when_it_must_be(tmp_path: Path) -> None:

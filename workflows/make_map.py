@@ -40,8 +40,9 @@ from timesenmap.pipeline.maskers import classes_set_aside, load_masker
 from timesenmap.pipeline.observations import Observations, count_observations
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.record import RunRecord
-from timesenmap.pipeline.tiling import Stage, run_stages
-from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, signature
+from timesenmap.pipeline.stores import stored_bytes
+from timesenmap.pipeline.tiling import Stage, TileRun
+from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed, signature
 from timesenmap.workflows import demo
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
@@ -53,13 +54,15 @@ from timesenmap.workflows.summary import record_of, report_lines, tags_of, unkno
 log = logging.getLogger("timesenmap.make_map")
 
 
-def make_map(job: Job, *, stages: Stages | None = None) -> RunRecord:
+def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = False) -> RunRecord:
     """Make the maps of a job, or bring its output folder up to date.
 
     Parameters
     ----------
     job : what to make
     stages : shows progress; log lines by default
+    retry_failed : of the tiles that are not done, do only those that failed in an earlier run; maps are written where
+        that completes them
 
     Returns
     -------
@@ -75,13 +78,17 @@ def make_map(job: Job, *, stages: Stages | None = None) -> RunRecord:
     stages = stages or Stages(bars=False)
     plan = prepare(job, stages)
     plan.require_credentials()
+    if retry_failed:
+        require_failed(job.out)
     with open_workspace(job.out, plan.place) as workspace:
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
-        build_cube(plan, workspace, stages)
+        tile_run = TileRun(workspace.ledger, plan.tiles, job.tile_size, retry_failed=retry_failed)
+        build_cube(plan, workspace, stages, tile_run)
         if job.keep_embeddings:
-            embed_pixels(plan, workspace, stages)
-        label_pixels(plan, workspace, stages)
+            embed_pixels(plan, workspace, stages, tile_run)
+        label_pixels(plan, workspace, stages, tile_run)
+        tile_run.require_all()
         write_maps(plan, workspace, stages)
         record = record_of(plan, workspace, stages.seconds)
         describe_run(workspace.out, record)
@@ -140,7 +147,7 @@ def prepare(job: Job, stages: Stages) -> Plan:
     return replace(plan, questions=tuple(questions))
 
 
-def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
+def build_cube(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
     """Composite the scenes into the cube: twelve monthly medians of ten bands, tile by tile."""
 
     def work(tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
@@ -155,8 +162,9 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
             gdal=plan.search.profile.gdal,
         )
         checksum = write_tile(workspace.cube, tile, reflectance, clear)
+        size = stored_bytes(workspace.cube, tile, "reflectance", "clear")
         inside = aoi_mask(plan.aoi, tile.geobox(plan.grid))
-        return {"cube": TileResult(checksum, count_observations(clear, inside))}
+        return {"cube": TileResult(checksum, count_observations(clear, inside), size)}
 
     cube = Stage(
         "cube",
@@ -165,10 +173,10 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages) -> None:
         partial(create_cube, workspace.cube, plan.grid, plan.period, tile_size=plan.job.tile_size),
     )
     with stages.stage("cube", plan.pixels, "px") as advance:
-        run_stages(workspace.ledger, [cube], tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance)
+        tile_run.run([cube], work=work, advance=advance)
 
 
-def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
+def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
     """Encode every pixel of the cube and keep the embeddings."""
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
     dim = plan.config.embedding
@@ -190,12 +198,10 @@ def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
         ),
     )
     with stages.stage("embeddings", plan.pixels, "px") as advance:
-        run_stages(
-            workspace.ledger, [embeddings], tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance
-        )
+        tile_run.run([embeddings], work=work, advance=advance, reach=cube.tiles_around)
 
 
-def label_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
+def label_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
     """Give every pixel, for each prompt set, what is asked; a pixel is encoded once for all.
 
     That is class and confidence; and the probability of every class, where the job says so.
@@ -228,7 +234,7 @@ def label_pixels(plan: Plan, workspace: Workspace, stages: Stages) -> None:
         return {stage: questions[stage][1](tile, layers, inside) for stage, layers in zip(asked, answers, strict=True)}
 
     with stages.stage("labels", plan.pixels, "px") as advance:
-        run_stages(workspace.ledger, todo, tiles=plan.tiles, tile_size=plan.job.tile_size, work=work, advance=advance)
+        tile_run.run(todo, work=work, advance=advance, reach=0 if embeddings else cube.tiles_around)
 
 
 def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
@@ -294,12 +300,20 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 @click.option("--job", "job_file", type=click.Path(path_type=Path), help="YAML file of the same fields; flags win")
 @click.option("--demo", "demonstration", is_flag=True, help="generate a place with a year of scenes, and map it")
 @click.option("--dry-run", is_flag=True, help="say what would be done and how long it takes; write nothing")
+@click.option("--retry-failed", is_flag=True, help="of what is left to do, do only the tiles that failed before")
 @click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
 @click.option("-v", "--verbose", is_flag=True, help="log more")
 @click.version_option(package_name="timesenmap", prog_name="make-map")
 @with_exit_codes
 def main(
-    job_file: Path | None, demonstration: bool, dry_run: bool, show_config: bool, verbose: bool, **options: object
+    *,
+    job_file: Path | None,
+    demonstration: bool,
+    dry_run: bool,
+    retry_failed: bool,
+    show_config: bool,
+    verbose: bool,
+    **options: object,
 ) -> None:
     """Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
 
@@ -309,7 +323,8 @@ def main(
     make-map --job out/job.yaml --items out/work/items.parquet --out again/
     make-map --demo --out demo/
 
-    Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed.
+    Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed, and
+    does what the first left undone.
     """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging(verbose=verbose)
     flags = given(options)
@@ -324,7 +339,7 @@ def main(
         for what, how_much in forecast(prepare(job, stages)):
             click.echo(f"{what:<24}{how_much}")
         return
-    record = make_map(job, stages=stages)
+    record = make_map(job, stages=stages, retry_failed=retry_failed)
     for line in report_lines(record, job.out):
         click.echo(line)
     if demonstration:

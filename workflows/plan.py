@@ -135,6 +135,24 @@ class Plan:
         """File of the probabilities of one prompt set."""
         return f"{prompts.name}.probability.tif"
 
+    @property
+    def stage_names(self) -> set[str]:
+        """Stages of the run, as the ledger names them."""
+        names = {"cube", *map(self.labels_stage, self.prompt_sets)}
+        if self.job.keep_embeddings:
+            names.add("embeddings")
+        return names | set(map(self.probabilities_stage, self.prompt_sets if self.job.probabilities else ()))
+
+    @property
+    def map_files(self) -> set[str]:
+        """Maps of the run, as their files are named."""
+        files = {"observations.tif"}
+        for prompts in self.prompt_sets:
+            files |= {f"{prompts.name}.tif", f"{prompts.name}.confidence.tif"}
+            if self.job.probabilities:
+                files.add(self.probability_map(prompts))
+        return files
+
     def unknown_below(self, prompts: PromptSet) -> float:
         """Probability below which pixels stay unknown: the job's, else the prompt set's own; 0 is never."""
         asked = prompts.unknown_below if self.job.unknown_below is None else self.job.unknown_below
@@ -238,8 +256,8 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
         ("missing passes", plan.missing_passes or ("none" if plan.job.max_cloud_cover is None else "not judged")),
         ("clouds", masked),
         ("tiles", f"{len(plan.tiles)} of up to {plan.job.tile_size} x {plan.job.tile_size} ({plan.pixels:,} pixels)"),
-        ("to read", f"about {_size(read)} before compression, from at most {files:,} files {where}"),
-        ("to store", f"at most {_size(store)} for the cube before compression"),
+        ("to read", f"about {byte_size(read)} before compression, from at most {files:,} files {where}"),
+        ("to store", f"at most {byte_size(store)} for the cube before compression"),
         (
             "encoder",
             f"{plan.config.name} on {plan.encoder.device} in {plan.encoder.precision}: {rate:,.0f} pixels/s now",
@@ -294,5 +312,6 @@ def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:
     return float(_share(plan, footprint) * square_metres * (4 * 2 / 100 + (6 * 2 + 1) / 400))
 
 
-def _size(amount: float) -> str:
+def byte_size(amount: float) -> str:
+    """Bytes for people: "1.2 GB", "3.4 MB"."""
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"

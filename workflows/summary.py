@@ -13,18 +13,21 @@ from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.figures import percent, unknown_rule
 from timesenmap.pipeline.legend import UNKNOWN, LegendClass
 from timesenmap.pipeline.maskers import in_words
+from timesenmap.pipeline.profile import PHASES
 from timesenmap.pipeline.record import (
     ClassRecord,
     EncoderRecord,
     GridRecord,
     MapRecord,
     ObservationRecord,
+    ProfileRecord,
     RefusedRecord,
     RunRecord,
     SceneRecord,
 )
 from timesenmap.pipeline.workspace import Workspace, sha256_of
-from timesenmap.workflows.plan import Plan
+from timesenmap.workflows.plan import Plan, byte_size
+from timesenmap.workflows.progress import duration
 
 # A pixel of fewer months is mapped, and said to be little seen.
 _FEW_MONTHS = 4
@@ -99,6 +102,7 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
         observations=observations,
         maps=maps,
         timings=dict(seconds),
+        profile=_profile(plan, workspace),
         warnings=tuple(_warnings(observations, pixels, plan.missing_passes, maps)),
     )
 
@@ -123,8 +127,35 @@ def report_lines(record: RunRecord, out: Path) -> list[str]:
         if made.no_data_pixels:
             lines.append(f"  {'no data':<40}{made.no_data_pixels * hectares:>12,.1f} ha")
     lines += [f"warning: {warning}" for warning in record.warnings]
+    if record.profile is not None:
+        lines.append(profile_line(record.profile))
     lines.append(f"{out / 'index.html'}  report; {out / 'map.qgz'}  QGIS project; {out / 'run.json'}  record")
     return lines
+
+
+def profile_line(profile: ProfileRecord) -> str:
+    """Say where the time of a run went, in one line."""
+    phases = ", ".join(
+        f"{phase} {duration(seconds)}" for phase, seconds in profile.seconds.items() if duration(seconds) != "0 s"
+    )
+    return (
+        f"{profile.bound}: {phases or 'nothing took a second'}; {byte_size(profile.bytes_read)} read, "
+        f"{byte_size(profile.bytes_written)} written, {profile.pixels_per_second:,.0f} pixels/s"
+    )
+
+
+def _profile(plan: Plan, workspace: Workspace) -> ProfileRecord:
+    spent = workspace.ledger.spent(plan.stage_names, plan.map_files)
+    seconds = {phase: round(took, 3) for phase, took in sorted(spent.phases.items(), key=lambda one: -one[1])}
+    most = next(iter(seconds))
+    return ProfileRecord(
+        seconds=seconds,
+        pixels=plan.pixels,
+        pixels_per_second=round(plan.pixels / spent.seconds, 1) if spent.seconds else 0.0,
+        bytes_read=spent.bytes_read,
+        bytes_written=spent.bytes_written,
+        bound=f"{PHASES[most]} took {percent(seconds[most] / (sum(seconds.values()) or 1.0))} of the time",
+    )
 
 
 def _period_words(plan: Plan) -> str:
