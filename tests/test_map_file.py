@@ -6,9 +6,9 @@ import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from timesenmap.pipeline.class_map import read_class_map, read_window, require_same_grid
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.legend import UNKNOWN, LegendEntry
+from timesenmap.pipeline.map_file import read_class_map, read_window, require_same_grid
 from timesenmap.pipeline.rasters import write_class_map, write_confidence_map
 
 CLASSES = [LegendEntry(1, "Cropland", "#e6b422"), LegendEntry(4, "Forêt & woods", "#1b5e20")]
