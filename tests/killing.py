@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import yaml
+
 # As the command's log names them; what comes after the maps has no line of its own.
 STAGES = ("prepare", "prompts", "cube", "labels", "maps", "description")
 
@@ -86,6 +88,18 @@ def forks() -> Iterator[Forks]:
         yield Forks(server)
     finally:
         server.communicate()
+
+
+def few_words(folder: Path) -> Path:
+    """Write a prompt set of three words, which takes a moment to embed."""
+    names = {"field": "#ddcc88", "wood": "#226622", "lake": "#2244cc"}
+    classes = [
+        {"code": code, "name": name, "colour": colour, "prompts": [f"a {name}"]}
+        for code, (name, colour) in enumerate(names.items(), start=1)
+    ]
+    path = folder / "prompts.yaml"
+    path.write_text(yaml.safe_dump({"name": "few", "title": "Few words", "templates": [], "classes": classes}))
+    return path
 
 
 def kill_again_and_again(flags: Sequence[object], folder: Path, *, kills: int, seed: int) -> Counter[str]:

@@ -57,6 +57,12 @@ def test_quick_stages_say_one_line(clock: Clock, said: pytest.LogCaptureFixture)
     assert said.messages == ["maps: done, 5 file in 0.5 s"]
 
 
+def test_a_stage_that_lacks_tiles_is_not_called_done(clock: Clock, said: pytest.LogCaptureFixture) -> None:
+    with Stages(bars=False).stage("cube", 1000, "px") as advance:
+        advance(900)
+    assert said.messages == ["cube: not all done, 900 px in 0.0 s"]
+
+
 def test_seconds_are_remembered_also_when_a_stage_fails(clock: Clock) -> None:
     stages = Stages(bars=False)
 

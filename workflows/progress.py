@@ -90,7 +90,8 @@ class Stages:
                 said, tenth = now, 10 * pace.done // total
 
         yield advance
-        log.info("%s: done, %s%s in %.1f s", name, _si(pace.done), unit, time.monotonic() - started)
+        state = "done" if pace.done >= total else "not all done"
+        log.info("%s: %s, %s%s in %.1f s", name, state, _si(pace.done), unit, time.monotonic() - started)
 
 
 class _Pace:
