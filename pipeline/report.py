@@ -101,7 +101,7 @@ def _layers(out: Path, record: RunRecord) -> list[dict[str, Any]]:
                 "title": map_record.title,
                 "kind": "classes",
                 "file": map_record.class_map,
-                "source": _data_url(pictures.colour_classes(values, entries, unseen=unseen)),
+                "source": data_url(pictures.colour_classes(values, entries, unseen=unseen)),
                 "meanings": {c.colour: c.name for c in entries} | {pictures.NO_DATA_COLOUR: _UNSEEN},
                 "unseen": _UNSEEN if map_record.no_data_pixels else "",
                 "entries": figures.class_areas(map_record, record.grid),
@@ -125,7 +125,7 @@ def _ramp_layer(path: Path, title: str, kind: str, ramp: legend.Ramp, record: Ru
         "title": title,
         "kind": kind,
         "file": path.name,
-        "source": _data_url(pictures.colour_ramp(values, ramp, unseen=unseen)),
+        "source": data_url(pictures.colour_ramp(values, ramp, unseen=unseen)),
         "meanings": {_hex(table[n]): f"{n}{ramp.unit}" for n in range(ramp.minimum, ramp.maximum + 1)}
         | {pictures.NO_DATA_COLOUR: _UNSEEN},
         "ramp": ramp,
@@ -154,7 +154,8 @@ def _hex(colour: Iterable[int]) -> str:
     return "#" + "".join(f"{channel:02x}" for channel in colour)
 
 
-def _data_url(picture: Image.Image) -> str:
+def data_url(picture: Image.Image) -> str:
+    """Return a palette picture as an address that needs no file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True, transparency=picture.info["transparency"])
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
