@@ -84,6 +84,7 @@ def _write_layer(source: ClassMap, path: Path, *, layer: str) -> tuple[Counter[i
             geometry_type="Polygon",
             crs=grid_crs(source.grid).to_wkt(),
             append=path.exists(),
+            dataset_options=None if path.exists() else {"VERSION": "1.2"},  # 1.4 makes QGIS 3.22 warn
         )
         count.update(codes.tolist())
         for code in np.unique(codes).tolist():
@@ -129,11 +130,13 @@ def _write_style(path: Path, layer: str, classes: Sequence[LegendEntry]) -> None
         "description": "Colours of the class map",
         "owner": "",
         "ui": "",
+        "update_time": np.datetime64("2000-01-01T00:00:00", "ms"),  # QGIS sorts by it; a clock would change the bytes
     }
+    columns = [np.array([value], object if isinstance(value, str) else None) for value in row.values()]
     pyogrio.raw.write(
         path,
         None,
-        field_data=[np.array([value], bool if isinstance(value, bool) else object) for value in row.values()],
+        field_data=columns,
         fields=list(row),
         layer="layer_styles",
         driver="GPKG",

@@ -114,8 +114,9 @@ def test_the_style_is_in_the_file(tmp_path):
     write_polygons(write(tmp_path / "m.tif", noise((20, 20)), UTM), tmp_path / "m.gpkg")
     with sqlite3.connect(tmp_path / "m.gpkg") as database:
         rows = database.execute(
-            "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
-        ).fetchall()
+            "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles ORDER BY update_time"
+        ).fetchall()  # QGIS orders by it, too
+        assert database.execute("PRAGMA user_version").fetchone() == (10200,)
         (column,) = database.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
     ((layer, geometry_column, default, style),) = rows
     assert (layer, geometry_column, default) == ("m", column, 1)
