@@ -66,19 +66,24 @@ class Comparison:
         """Pixels (256, 256) by earlier and later code: all of them, and those that are uncertain changes."""
         counts = np.zeros((2, 256 * 256), np.int64)
         for window in self.earlier.windows():
-            pairs = self.earlier[window].astype(np.int32) * 256 + self.later[window]
+            before, after = self.earlier[window], self.later[window]
+            pairs = before.astype(np.int32) * 256 + after
             counts[0] += np.bincount(pairs.ravel(), minlength=256 * 256)
-            counts[1] += np.bincount(pairs[self.uncertain(window)], minlength=256 * 256)
+            counts[1] += np.bincount(pairs[self.uncertain(window, before, after)], minlength=256 * 256)
         return counts[0].reshape(256, 256), counts[1].reshape(256, 256)
 
-    def uncertain(self, window: tuple[slice, slice]) -> NDArray[np.bool_]:
-        """Where (y, x) classes differ and one of the two confidences is too low; not where a class is missing."""
-        before, after = self.earlier[window], self.later[window]
+    def uncertain(
+        self, window: tuple[slice, slice], before: NDArray[np.uint8], after: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """Where (y, x) the codes of a window differ and a confidence is too low; not where one is no class."""
         if self.uncertain_below is None:
             return np.zeros(before.shape, bool)
-        known = ~np.isin(before, [NO_CLASS, UNKNOWN.code]) & ~np.isin(after, [NO_CLASS, UNKNOWN.code])
         confidence = np.minimum(*(read_window(m.confidence_path, window) for m in (self.earlier, self.later)))
-        return (before != after) & known & (confidence < 100 * self.uncertain_below)
+        low = confidence < round(100 * self.uncertain_below, 6)  # 100 * 0.07 is a little above 7
+        classless = [NO_CLASS, UNKNOWN.code]
+        found: NDArray[np.bool_] = (before != after) & low
+        found &= ~np.isin(before, classless) & ~np.isin(after, classless)
+        return found
 
 
 def compare(earlier: ClassMap, later: ClassMap, *, uncertain_below: float | None = None) -> Comparison:
@@ -170,7 +175,7 @@ class ChangeCodes:
         """Codes (y, x) of a window given as two slices without a step."""
         before, after = self.comparison.earlier[key], self.comparison.later[key]
         codes = self._table()[before, after]
-        codes[self.comparison.uncertain(key)] = UNCERTAIN.code
+        codes[self.comparison.uncertain(key, before, after)] = UNCERTAIN.code
         return codes
 
     def _table(self) -> NDArray[np.uint8]:

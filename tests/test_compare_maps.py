@@ -127,6 +127,12 @@ def test_changes_of_too_little_confidence_are_uncertain(tmp_path):
     assert "uncertain change" in output
 
 
+def test_confidence_equal_to_the_threshold_is_enough(tmp_path):
+    low = np.full(BEFORE.shape, 7, np.uint8)
+    record, _ = compared(tmp_path, "--uncertain-below", 0.07, confidences=(low, low))
+    assert record["uncertain"]["pixels"] == 0
+
+
 def many_classes():
     """Twenty classes, of which each pair of different ones occurs: 380 kinds of change; the first pair most often."""
     codes = np.arange(1, 21, dtype=np.uint8)
