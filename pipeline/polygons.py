@@ -1,9 +1,10 @@
 """A class map as polygons: a GeoPackage that QGIS opens in the map's colours.
 
-Edges follow the pixels, so that neighbours share them and nothing lies between or twice. GDAL reads the map line by
-line; memory grows with the number of corners, not of pixels.
+Edges follow the pixels, or are simplified together with those of the neighbours, so that neighbours share them and
+nothing lies between or twice. GDAL reads the map line by line; memory grows with the number of corners, not of pixels.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -39,19 +40,30 @@ class ClassSum(NamedTuple):
     hectares: float
 
 
-def write_polygons(source: ClassMap, out: Path) -> list[ClassSum]:
+def write_polygons(source: ClassMap, out: Path, *, simplify: float | None = None) -> list[ClassSum]:
     """Write the patches of a class map as polygons, and return the sums of the classes that occur.
 
     A patch is what hangs together by edges (4-connected), unknown (255) included, no data left out. The layer has the
-    name of the file, the CRS of the map, and the columns ``code``, ``name`` and ``hectares``: the area on the ground,
-    computed in an equal-area CRS, to a square metre. Its style, one colour a class, is in the file (``layer_styles``),
-    and QGIS takes it by itself.
+    name of the file, the CRS of the map, and the columns ``code``, ``name`` and ``hectares``: the area of its
+    pixels on the ground, computed in an equal-area CRS, to a square metre. Its style, one colour a class, is in the
+    file (``layer_styles``), and QGIS takes it by itself.
+
+    Parameters
+    ----------
+    source
+        The map.
+    out
+        The ``.gpkg`` to make or replace.
+    simplify
+        Metres: take the steps out of edges (see ``simplified``). ``hectares`` stay those of the pixels.
 
     Raises
     ------
     MapError
-        ``out`` is no ``.gpkg``, the map holds nothing but no data, or codes without a name.
+        ``out`` is no ``.gpkg``, the map holds nothing but no data, or codes without a name; a tolerance of nothing.
     """
+    if simplify is not None and not 0 < simplify < math.inf:
+        raise MapError(f"--simplify {simplify:g}: is no length; give metres, two pixels as a rule")
     if out.suffix != ".gpkg":
         raise MapError(f"--out {out}: polygons go into a GeoPackage; give a name that ends in .gpkg")
     if not source.pixels()[1:].any():
@@ -60,7 +72,7 @@ def write_polygons(source: ClassMap, out: Path) -> list[ClassSum]:
     part = out.with_name(f"{out.stem}.part.gpkg")
     part.unlink(missing_ok=True)  # of a run that was killed
     try:
-        count, hectares = _write_layer(source, part, layer=out.stem)
+        count, hectares = _write_layer(source, part, layer=out.stem, simplify=simplify)
         _write_style(part, out.stem, source.classes)
         part.replace(out)
     finally:
@@ -68,12 +80,13 @@ def write_polygons(source: ClassMap, out: Path) -> list[ClassSum]:
     return [ClassSum(entry, count[entry.code], hectares[entry.code]) for entry in source.classes if count[entry.code]]
 
 
-def _write_layer(source: ClassMap, path: Path, *, layer: str) -> tuple[Counter[int], Counter[int]]:
+def _write_layer(
+    source: ClassMap, path: Path, *, layer: str, simplify: float | None
+) -> tuple[Counter[int], Counter[int]]:
     names = source.names
     count: Counter[int] = Counter()
     hectares: Counter[int] = Counter()
-    for polygons, codes in _batches(source):
-        areas = np.round(ground_hectares(polygons, source), 4)
+    for polygons, areas, codes in _batches(source, simplify):
         pyogrio.raw.write(
             path,
             shapely.to_wkb(polygons),
@@ -92,7 +105,20 @@ def _write_layer(source: ClassMap, path: Path, *, layer: str) -> tuple[Counter[i
     return count, hectares
 
 
-def _batches(source: ClassMap) -> Iterator[tuple[NDArray[np.object_], NDArray[np.int32]]]:
+def _batches(
+    source: ClassMap, simplify: float | None
+) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float64], NDArray[np.int32]]]:
+    """Polygons as they are drawn, hectares and codes, each (n,); all at once where they are simplified together."""
+    patches = _patches(source)
+    if simplify is None:
+        for polygons, codes in patches:
+            yield polygons, ground_hectares(polygons, source), codes
+    else:
+        polygons, codes = (np.concatenate(part) for part in zip(*patches, strict=True))
+        yield simplified(polygons, source, simplify), ground_hectares(polygons, source), codes
+
+
+def _patches(source: ClassMap) -> Iterator[tuple[NDArray[np.object_], NDArray[np.int32]]]:
     with rasterio.open(source.path) as raster:
         band = rasterio.band(raster, 1)
         found = shapes(band, mask=band, connectivity=4, transform=raster.transform)  # 0, no data, is masked
@@ -101,8 +127,24 @@ def _batches(source: ClassMap) -> Iterator[tuple[NDArray[np.object_], NDArray[np
             yield polygons, np.array([code for _, code in batch], np.int32)
 
 
+def simplified(polygons: NDArray[np.object_], source: ClassMap, tolerance: float) -> NDArray[np.object_]:
+    """Take the steps out of the edges of all patches (n,) of a map; neighbours go on sharing theirs.
+
+    Corners go whose triangle is smaller than ``tolerance`` metres squared (Visvalingam and Whyatt 1993, in the form of
+    GEOS for coverages). Points where three patches meet stay.
+    """
+    a, _, c, _, e, f = source.record.transform  # north-up: map = pixel * step + corner
+    corner, step = np.array([c, f]), np.array([a, e])
+    pixels = shapely.transform(polygons, lambda xy: np.rint((xy - corner) / step))
+    # GEOS needs a corner of both neighbours wherever a third one begins: all corners of pixels are made theirs.
+    cornered = shapely.transform(shapely.segmentize(pixels, 1.0), np.rint)
+    smooth = shapely.coverage_simplify(cornered, tolerance / figures.metres_a_pixel(source.record))
+    drawn: NDArray[np.object_] = shapely.transform(smooth, lambda xy: xy * step + corner)
+    return drawn
+
+
 def ground_hectares(polygons: NDArray[np.object_], source: ClassMap) -> NDArray[np.float64]:
-    """Areas (n,) of polygons of a map on the ground, in hectares, whatever its CRS makes of areas."""
+    """Areas (n,) of polygons of a map on the ground, in hectares to a square metre, whatever its CRS says."""
     ((longitude, latitude),) = shapely.get_coordinates(shapely.centroid(figures.footprint(source.record)))
     equal_area = equal_area_crs(longitude=longitude, latitude=latitude)
     transformer = Transformer.from_crs(grid_crs(source.grid), equal_area, always_xy=True)
@@ -112,7 +154,7 @@ def ground_hectares(polygons: NDArray[np.object_], source: ClassMap) -> NDArray[
 
     pieces = source.record.resolution * _METRES_AN_EDGE / figures.metres_a_pixel(source.record)
     dense = shapely.segmentize(polygons, pieces)
-    areas: NDArray[np.float64] = shapely.area(shapely.transform(dense, move)) / 1e4
+    areas: NDArray[np.float64] = np.round(shapely.area(shapely.transform(dense, move)) / 1e4, 4)
     return areas
 
 

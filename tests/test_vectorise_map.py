@@ -110,6 +110,31 @@ def test_areas_are_those_on_the_ground(tmp_path, crs, corner, step):
     assert columns["hectares"].sum() == pytest.approx(whole, rel=1e-6)
 
 
+def test_simplified_edges_are_shared_and_areas_those_of_the_pixels(tmp_path):
+    y, x = np.mgrid[:90, :120]
+    values = np.where(y < x * 0.7 + 5, 1, 7).astype(np.uint8)  # a slope in steps
+    values[(y - 40) ** 2 + (x - 60) ** 2 < 900] = 255  # a disc over it
+    values[:9, :30] = 0
+    source = write(tmp_path / "m.tif", values, UTM)
+    write_polygons(source, tmp_path / "steps.gpkg")
+    write_polygons(source, tmp_path / "smooth.gpkg", simplify=20)
+    _, steps, before = read(tmp_path / "steps.gpkg")
+    _, smooth, after = read(tmp_path / "smooth.gpkg")
+    assert before["code"].tolist() == after["code"].tolist()
+    assert before["hectares"].tolist() == after["hectares"].tolist()
+    assert shapely.is_valid(smooth).all()
+    assert shapely.coverage_is_valid(smooth)
+    assert shapely.get_num_coordinates(smooth).sum() < shapely.get_num_coordinates(steps).sum() / 4
+    united = shapely.union_all(smooth)
+    assert united.area == pytest.approx(shapely.area(smooth).sum(), rel=1e-12)  # nothing twice
+    assert united.area == pytest.approx(shapely.area(steps).sum(), rel=0.002)
+    assert len(united.interiors) == 0  # no gap
+    disc = smooth[after["code"] == 255]
+    assert shapely.area(disc).sum() == pytest.approx(np.pi * 300**2, rel=0.03)
+    # No edge has moved by more than three pixels.
+    assert max(shapely.hausdorff_distance(a, b) for a, b in zip(steps, smooth, strict=True)) < 30
+
+
 def test_the_style_is_in_the_file(tmp_path):
     write_polygons(write(tmp_path / "m.tif", noise((20, 20)), UTM), tmp_path / "m.gpkg")
     with sqlite3.connect(tmp_path / "m.gpkg") as database:
@@ -138,12 +163,17 @@ def test_command_replaces_an_older_file_and_tells_the_sums(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "name", "message"),
-    [([[0, 0]], "p.gpkg", "nothing but no data"), ([[1, 7]], "p.shp", "ends in .gpkg")],
+    ("values", "name", "options", "message"),
+    [
+        ([[0, 0]], "p.gpkg", [], "nothing but no data"),
+        ([[1, 7]], "p.shp", [], "ends in .gpkg"),
+        ([[1, 7]], "p.gpkg", ["--simplify", "0"], "--simplify 0: is no length"),
+        ([[1, 7]], "p.gpkg", ["--simplify", "nan"], "--simplify nan: is no length"),
+    ],
 )
-def test_bad_input_ends_with_one_line_and_no_file(tmp_path, values, name, message):
+def test_bad_input_ends_with_one_line_and_no_file(tmp_path, values, name, options, message):
     write(tmp_path / "m.tif", np.array(values, np.uint8), UTM)
-    run = CliRunner().invoke(main, [str(tmp_path / "m.tif"), "--out", str(tmp_path / name)])
+    run = CliRunner().invoke(main, [str(tmp_path / "m.tif"), "--out", str(tmp_path / name), *options])
     assert run.exit_code == 2
     assert message in run.output
     assert not (tmp_path / name).exists()
