@@ -242,7 +242,7 @@ def _matrix(
 
 def _notes(comparison: Comparison) -> list[str]:
     """Say what a reader should know before trusting the numbers."""
-    notes = [f"{NOT_AN_ESTIMATE} assess-map computes accuracies and areas with intervals from such a sample."]
+    notes = [f"{NOT_AN_ESTIMATE} sample-map draws one from the change map, and assess-map computes the areas."]
     earlier, later = comparison.earlier.tags, comparison.later.tags
     differing = [words for tag, words in _SAME.items() if earlier.get(tag) != later.get(tag)]
     if differing:
