@@ -1,6 +1,7 @@
 """Pixels of a class map: where they lie, how large they are, and what another raster has at the same places."""
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -95,9 +96,11 @@ def codes_at(class_map: ClassMap, rows: NDArray[np.int64], columns: NDArray[np.i
 def blocks_beside(
     class_map: ClassMap, path: Path
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.integer], NDArray[np.bool_]]]:
-    """Yield codes (y, x) of whole rows, values of another raster at the same pixels (nearest), and where it has any."""
+    """Yield codes (y, x) of blocks, values of another raster at the same pixels (nearest), and where it has any."""
+    width = class_map.shape[1]
+    blocks = [slice(x, min(x + BLOCK, width)) for x in range(0, width, BLOCK)]
     with rasterio.open(path) as raster, _on_grid(raster, class_map) as there:
-        for rows, columns in class_map.windows():
+        for rows, columns in product((rows for rows, _ in class_map.windows()), blocks):
             window = Window.from_slices(rows, columns, *class_map.shape)
             yield class_map[rows, columns], there.read(1, window=window), there.dataset_mask(window=window) > 0
 
