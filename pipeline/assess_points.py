@@ -178,7 +178,12 @@ def assess_points(
             for name, size, n in zip(chosen.names, chosen.sizes, counts.sum(axis=(1, 2)), strict=True)
         ),
         left_out=left_out.counts,
-        notes=[*left_out.notes, *left_out.assumption(), *unknown_note(totals, left=unknown == "left-out")],
+        notes=[
+            *left_out.notes,
+            *left_out.assumption(),
+            *_flawless(class_map, codes, counts.sum(axis=0)),
+            *unknown_note(totals, left=unknown == "left-out"),
+        ],
     )
 
 
@@ -242,6 +247,16 @@ def _counts(sample: _Sample, codes: list[int], stratum: NDArray[np.int64], strat
     k = len(codes)
     i, j = np.searchsorted(codes, sample.mapped), np.searchsorted(codes, sample.found)
     return np.bincount((stratum * k + i) * k + j, minlength=strata * k * k).reshape(strata, k, k)
+
+
+def _flawless(class_map: ClassMap, codes: list[int], counts: NDArray[np.int64]) -> list[str]:
+    """Warn of intervals without width: what was never seen to fail has no variance, and is not therefore certain."""
+    points, right = counts.sum(axis=1), np.diagonal(counts)
+    pairs = zip(codes, points.tolist(), right.tolist(), strict=True)
+    listed = [f"{class_map.names[code]} ({n})" for code, n, r in pairs if n and n == r]
+    if not listed:
+        return []
+    return [f"All points are right in {', '.join(listed)}: with few points an interval without width is no certainty."]
 
 
 def _method(strata: Strata, *, simple: bool) -> str:

@@ -168,11 +168,17 @@ def _of_design(
         )
     if len(set(numbers)) < len(numbers):
         raise MapError("two points have the same id; leave the ids as sample-map wrote them")
+    same_map = design.map == class_map.path.name
+    sampled_unknown = any(is_unknown(stratum.code) for stratum in design.strata)
+    if same_map and any(is_unknown(code) for code in totals) and not sampled_unknown:
+        raise MapError(
+            f"the sample was drawn without what {design.map} leaves unknown: assess it with --unknown left-out"
+        )
     drawn_in = np.array([known[number] for number in numbers], np.int64)
     strata = list(design.strata)
     if without_unknown:
         strata = [stratum for stratum in strata if not is_unknown(stratum.code)]
-        if any(is_unknown(code) for code in class_map.names) and design.map != class_map.path.name:
+        if any(is_unknown(code) for code in class_map.names) and not same_map:
             raise MapError(
                 f"the sample was drawn from {design.map}: what {class_map.path.name} leaves unknown can only be left "
                 "out with --strata naming that map, so that the rest of its strata can be counted"

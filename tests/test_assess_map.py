@@ -198,6 +198,14 @@ def test_intervals_cover_as_often_as_they_say(tmp_path, mapped, truth):
     assert (hits < 112).all()
 
 
+def test_a_sample_without_errors_is_no_certainty(tmp_path, map_path, mapped):
+    points = sample(map_path, tmp_path / "p.gpkg", "--count", 60)
+    interpret(points, mapped)
+    found = assess(map_path, "--reference", points)
+    assert found["overall_accuracy"] == {"value": 1, "standard_error": 0, "low": 1, "high": 1}
+    assert any("Water (10): with few points" in note for note in found["notes"])
+
+
 def test_the_same_seed_gives_the_same_points(tmp_path, map_path):
     one, other, third = (
         read(sample(map_path, tmp_path / f"{name}.gpkg", "--count", 100, "--seed", seed))[0]
@@ -392,6 +400,11 @@ def test_unknown_pixels_count_or_are_left_out(tmp_path, mapped, truth):
     left = assess(map_path, "--reference", points, "--unknown", "left-out")
     assert left["overall_accuracy"]["value"] == pytest.approx(share[:3] @ means[:3] / share[:3].sum())
     assert left["left_out"] == {"unknown in the map": int((values[rows, columns] == 255).sum())}
+    known = sample(map_path, tmp_path / "known.gpkg", "--count", 100, "--unknown", "left-out")
+    interpret(known, truth)
+    assert (values[pixel_of(read(known)[0])] != 255).all()
+    assert "assess it with --unknown left-out" in refused(assess_map, map_path, "--reference", known)
+    assert assess(map_path, "--reference", known, "--unknown", "left-out")["compared"] == 100
     # A reference cannot say unknown.
     odd = write_points(tmp_path / "odd.gpkg", read(points)[0], ["unknown"] * 500)
     assert "'unknown' is no class" in refused(assess_map, map_path, "--reference", odd, "--design", "none")
