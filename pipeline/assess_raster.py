@@ -83,8 +83,13 @@ def assess_raster(
         method=method,
         unit="pixels",
         left_out=left_out,
-        notes=unknown_note(codes, left=unknown == "left-out"),
+        notes=[*_not_compared(left_out), *unknown_note(codes, left=unknown == "left-out")],
     )
+
+
+def _not_compared(left_out: Mapping[str, int]) -> list[str]:
+    reasons = [f"{pixels:,} {why}" for why, pixels in left_out.items() if pixels]
+    return [f"Pixels of the map that were not compared: {', '.join(reasons)}."] if reasons else []
 
 
 def _joint_counts(class_map: ClassMap, path: Path) -> tuple[dict[int, NDArray[np.int64]], int]:

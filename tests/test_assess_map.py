@@ -428,6 +428,7 @@ def test_a_reference_raster_is_a_census(tmp_path, map_path, mapped, truth):
     assert found["counts"] == counts
     assert (found["design"], found["unit"], found["confidence"]) == ("census", "pixels", None)
     assert found["left_out"] == {"without reference": int(((mapped > 0) & ~both).sum())}
+    assert f"{int(((mapped > 0) & ~both).sum()):,} without reference" in found["notes"][0]
     assert found["overall_accuracy"]["standard_error"] is None
     assert found["classes"][0]["hectares"]["value"] == pytest.approx(((there == 1) & both).sum() / 100)
     assert "no intervals" in found["method"]
