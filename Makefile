@@ -41,7 +41,7 @@ ALL_SERIES = $$(printf ' --series %s' $(SERIES)/*.parquet $(SIMULATED))
 starter: $(SIMULATED)
 	$(BIN)/train-encoder --config model/weights/starter.yaml $(ALL_SERIES)
 
-$(SIMULATED): $(VENV)/.installed-simulate
+$(SIMULATED): $(VENV)/.installed-dev
 	$(BIN)/simulate-series --out $@ --count 24000 --seed 5 --spectra $(SPECTRA)/s2_spectra.parquet \
 	    --srf $(SPECTRA)/s2_srf.csv --calendar $(SPECTRA)/crop_calendar_worldcereal_0p5deg.parquet
 
@@ -79,15 +79,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable ".[train,cluster,dev]"
+	$(PIP) --editable ".[train,cluster,dev,simulate]"
 	touch $@
 
 $(VENV)/.installed-csmask: $(VENV)/.installed-dev
 	$(PIP) --editable ".[csmask]"
-	touch $@
-
-$(VENV)/.installed-simulate: $(VENV)/.installed-dev
-	$(PIP) --editable ".[simulate]"
 	touch $@
 
 clean:
