@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from timesenmap.model.errors import ModelError
+from timesenmap.model.yaml_files import read_yaml
 
 Kind = Literal["crop", "trees", "land"]
 
@@ -87,8 +86,8 @@ class CaptionTable(BaseModel):
                 raise ValueError(f"template '{template}' needs one {{}}")
         away = {word for theme in self.distractors for word in theme}
         for name, caption in self.captions.items():
-            if away & {name, *caption.phrasings, *caption.unseen}:
-                raise ValueError(f"caption '{name}': {sorted(away & {name, *caption.phrasings})} is among distractors")
+            if clash := away & {name, *caption.phrasings, *caption.unseen}:
+                raise ValueError(f"caption '{name}': {sorted(clash)} is among distractors")
             land = (caption.landcover,) if caption.landcover else ()
             for other in (*caption.within, *caption.related, *land):
                 if other not in self.captions:
@@ -169,22 +168,7 @@ class Labelled:
 
 def load_captions(path: str | Path | None = None) -> CaptionTable:
     """Read a caption table: the project's own, or a YAML file of the same fields."""
-    if path is None:
-        text, source = resources.files("timesenmap.model").joinpath("captions.yaml").read_text("utf-8"), "captions.yaml"
-    else:
-        source = str(path)
-        try:
-            text = Path(path).read_text("utf-8")
-        except OSError as error:
-            raise ModelError(f"caption table '{source}' cannot be read: {error.strerror}") from None
-    try:
-        return CaptionTable.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ModelError(f"caption table '{source}' is no YAML: {str(error).splitlines()[0]}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise ModelError(f"caption table '{source}': {place}: {fault['msg'].removeprefix('Value error, ')}") from None
+    return read_yaml(CaptionTable, path, what="caption table", package="timesenmap.model", name="captions.yaml")
 
 
 def label_rows(table: CaptionTable, frame: pd.DataFrame) -> Labelled:

@@ -79,6 +79,8 @@ def test_unknown_labels_are_not_guessed(tmp_path, frame, message):
                                                    "unseen": ["q"]}}}, "names 'wood'"),
         ({"captions": TABLE["captions"] | {"oak": {"kind": "trees", "landcover": None, "phrasings": ["oaks"],
                                                    "unseen": ["oaks"]}}}, "both used and unseen"),
+        ({"distractors": [["a song", "dinkel"]]}, r"caption 'spelt': \['dinkel'\] is among distractors"),
+        ({"distractors": [["moor"]]}, r"caption 'heath': \['moor'\] is among distractors"),
         ({"extra": 1}, "extra"),
     ],
 )  # fmt: skip

@@ -1,13 +1,11 @@
 """What ``classes.yaml`` may say: regions, pools of spectra, kinds of leaves, and how each class is made."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from timesenmap.model.errors import ModelError
+from timesenmap.model.yaml_files import read_yaml
 
 Range = tuple[float, float]
 """Lowest and highest; drawn evenly between."""
@@ -304,20 +302,6 @@ class SimulationSettings(_Settings):
 
 def load_settings(path: str | Path | None = None) -> SimulationSettings:
     """Read the classes: the project's own, or a YAML file of the same fields."""
-    if path is None:
-        source = "classes.yaml"
-        text = resources.files("timesenmap.model.simulation").joinpath(source).read_text("utf-8")
-    else:
-        source = str(path)
-        try:
-            text = Path(path).read_text("utf-8")
-        except OSError as error:
-            raise ModelError(f"classes '{source}' cannot be read: {error.strerror}") from None
-    try:
-        return SimulationSettings.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ModelError(f"classes '{source}' is no YAML: {str(error).splitlines()[0]}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise ModelError(f"classes '{source}': {place}: {fault['msg'].removeprefix('Value error, ')}") from None
+    return read_yaml(
+        SimulationSettings, path, what="classes", package="timesenmap.model.simulation", name="classes.yaml"
+    )
