@@ -139,24 +139,23 @@ def _class_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
 
 
 def _confidence_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
-    return _Layer(
-        file=map_record.confidence_map,
-        title=f"{map_record.title}: confidence (%)",
-        abstract=f"Calibrated probability of the best class, in percent. {_abstract(record)}",
-        provider="gdal",
-        crs=record.grid.crs,
-        shown=False,
-        expanded=False,
-        body=[_no_data(), legend.ramp_pipe(legend.CONFIDENCE)],
+    title = f"{map_record.title}: confidence (%)"
+    return _percent_layer(
+        map_record.confidence_map, title, "Calibrated probability of the best class, in percent.", record
     )
 
 
 def _probability_layer(file: str, map_record: MapRecord, record: RunRecord) -> _Layer:
+    title = f"{map_record.title}: probability of each class (%)"
     shown = f"shown is the first, {map_record.classes[0].name}"
+    return _percent_layer(file, title, f"Calibrated probability of every class, a band each; {shown}.", record)
+
+
+def _percent_layer(file: str, title: str, what: str, record: RunRecord) -> _Layer:
     return _Layer(
         file=file,
-        title=f"{map_record.title}: probability of each class (%)",
-        abstract=f"Calibrated probability of every class, a band each; {shown}. {_abstract(record)}",
+        title=title,
+        abstract=f"{what} {_abstract(record)}",
         provider="gdal",
         crs=record.grid.crs,
         shown=False,
