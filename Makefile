@@ -55,7 +55,7 @@ starter-evaluation: $(SIMULATED)
 	    --encoder $(STARTER) --out $(EVALUATION)
 	$(BIN)/evaluate-encoder parcels --labels $(PARCELS)/labels_CT.tif --catalog $(PARCELS)/catalog.json --start 2017-12 \
 	    $$(printf ' --prompts %s' model/weights/parcels-*.yaml) --encoder $(STARTER) --out $(EVALUATION)
-	$(BIN)/evaluate-encoder left-out --config model/weights/starter.yaml $(ALL_SERIES) --out $(EVALUATION)
+	$(BIN)/evaluate-encoder left-out --config model/weights/starter.yaml $(ALL_SERIES) --epochs 24 --out $(EVALUATION)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
