@@ -117,7 +117,7 @@ def scenes_of_maps(catalog: str) -> Path | None:
     links = fields.get("links") if isinstance(fields, dict) else None
     for link in links if isinstance(links, list) else []:
         if link.get("rel") == "derived_from" and link.get("type") == PARQUET_TYPE:
-            scenes = path.parent / link["href"]
+            scenes: Path = path.parent / link["href"]
             if not scenes.is_file():
                 raise CatalogError(
                     f"--catalog {catalog}: is a catalogue of maps, and the scenes they were made of ({link['href']}) "
