@@ -88,9 +88,11 @@ def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> C
                 inside = source.read(1, window=Window.from_slices((y0, y1), (x0, x1)))[chosen] != NO_VALUE
                 if not inside.any():
                     continue
-                block = np.asarray(reflectance[:, :, y0:y1, x0:x1])[:, bands]
-                red, infrared = block[:, 0, *chosen], block[:, 1, *chosen]
-                values[:, i[0] : i[-1] + 1, j[0] : j[-1] + 1] = np.where(inside, ndvi(red, infrared), 255)
+                block = np.asarray(reflectance[:, :, y0:y1, x0:x1])[:, bands][..., rows[i] - y0, :][
+                    ..., columns[j] - x0
+                ]
+                year = np.where(inside, ndvi(block[:, 0], block[:, 1]), 255)
+                values[:, i[0] : i[-1] + 1, j[0] : j[-1] + 1] = year
     return Curves(values, every)
 
 
