@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not integration and not online" tests
 
-test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask
+test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask $(VENV)/.installed-notebook
 	tests/integration/install-debian-packages
 	PYTHON=$(BIN)/python tests/integration/install-servers
 	PYTHON=$(BIN)/python tests/integration/install-stac-validator
@@ -30,7 +30,7 @@ bench: $(VENV)/.installed-dev
 
 # docs/example.ipynb, executed again where it stands.
 notebook: $(VENV)/.installed-notebook
-	$(BIN)/jupyter-execute --inplace --timeout 1800 docs/example.ipynb
+	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/jupyter-execute --inplace --timeout 1800 docs/example.ipynb
 
 # docs/images: the demonstration, and belgium-2018 where its scenes are, in real QGIS and in a browser (Debian).
 screenshots: demo $(VENV)/.installed-dev

@@ -46,7 +46,7 @@ async def below_title(page) -> Image.Image:
 def report(out: Path, name: str) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, chromium(Path(profile)) as browser:
         page = (out / "index.html").resolve()
-        save(with_page(browser, page, pointed, (*_WINDOW, False)), f"{name}-report.png")
+        save(with_page(browser, page, pointed, (1280, 1000, False)), f"{name}-report.png")
         save(with_page(browser, page, below_title, PHONE, density=1.5), f"{name}-report-phone.png")
 
 
