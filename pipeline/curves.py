@@ -58,6 +58,8 @@ def ndvi(red: NDArray[np.uint16], infrared: NDArray[np.uint16]) -> NDArray[np.ui
 def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> Curves | None:
     """Read the curves of a map's pixels from its cube, block by block; None where the cube was not kept.
 
+    All of the cube is decoded, however few points are kept: 1.4 million pixels a second of one core.
+
     Parameters
     ----------
     cube

@@ -24,7 +24,7 @@ _WINDOW = 1280, 900
 def save(picture: Image.Image, name: str) -> None:
     """Write a picture with at most 256 colours, which maps and pages hardly exceed: a third of the bytes."""
     path = IMAGES / name
-    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
 
 
