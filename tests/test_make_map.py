@@ -539,6 +539,29 @@ def test_belgium_maps_lie_on_the_ten_metre_grid(belgium_out: Path) -> None:
             assert set(np.unique(raster.read(1))) <= codes | unknown
 
 
+def test_belgium_maps_say_what_they_are(belgium_out: Path) -> None:
+    record = RunRecord.read(belgium_out / "run.json")
+    shared = {
+        "PERIOD": "2017-12-01/2018-12-01",
+        "SCENES": "98",
+        "MASKER": "scl",
+        "CATALOGUE": record.catalogue,
+        "ATTRIBUTION": "Contains modified Copernicus Sentinel data 2017-2018",
+    }
+    with rasterio.open(belgium_out / "observations.tif") as raster:
+        title = {"TITLE": "Months with a clear observation, 2017-12 to 2018-11"}
+        assert raster.tags().items() >= (shared | title).items()
+    for made in record.maps:
+        own = {
+            "TITLE": f"{made.title}, 2017-12 to 2018-11",
+            "ENCODER": f"{record.encoder.name} sha256:{record.encoder.sha256}",
+            "PROMPTS": f"{made.prompt_set} sha256:{made.prompts_sha256}",
+        }
+        for name in (made.class_map, made.confidence_map):
+            with rasterio.open(belgium_out / name) as raster:
+                assert raster.tags().items() >= (shared | own).items()
+
+
 def test_belgium_record_says_what_was_used(belgium_out: Path) -> None:
     record = json.loads((belgium_out / "run.json").read_text())
     assert len(record["scenes"]) == 98
@@ -549,6 +572,32 @@ def test_belgium_record_says_what_was_used(belgium_out: Path) -> None:
 
 
 # Repeating a run -------------------------------------------------------------------------------------------------
+
+
+def test_catalogue_of_a_run_stands_for_its_scenes(made: Path, job: list[object], tmp_path: Path) -> None:
+    catalogue = pystac.Catalog.from_file(str(made / "catalog.json"))
+    (link,) = catalogue.get_links("derived_from")
+    assert (made / link.href).samefile(made / "work" / "items.parquet")
+    for item in catalogue.get_items(recursive=True):
+        (link,) = item.get_links("derived_from")
+        assert (Path(item.self_href).parent / link.href).samefile(made / "work" / "items.parquet")
+    for number, named in enumerate((made / "catalog.json", made)):
+        again = run(*_without(job, "--catalog"), "--catalog", named, "--out", tmp_path / str(number))
+        assert again.exit_code == 0, again.output
+        assert maps_of(tmp_path / str(number)) == maps_of(made)
+        scenes = [scene.id for scene in RunRecord.read(tmp_path / str(number) / "run.json").scenes]
+        assert scenes == [scene.id for scene in RunRecord.read(made / "run.json").scenes]
+
+
+def test_catalogue_of_maps_without_their_scenes_is_refused(made: Path, job: list[object], tmp_path: Path) -> None:
+    shutil.copy(made / "catalog.json", tmp_path)
+    shutil.copytree(made / "stac", tmp_path / "stac")
+    result = run(*_without(job, "--catalog"), "--catalog", tmp_path / "catalog.json", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "is a catalogue of maps, and the scenes they were made of (./work/items.parquet) are not beside it" in (
+        result.output
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_saved_items_repeat_a_run_without_the_catalogue(
