@@ -18,6 +18,7 @@ from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline import rasters
 from timesenmap.pipeline.aoi import read_aoi
+from timesenmap.pipeline.cog import limit_block_cache
 from timesenmap.pipeline.cube import composite_tile, create_cube, write_tile
 from timesenmap.pipeline.describe import describe_run
 from timesenmap.pipeline.encode import EncoderRef, check_encoder
@@ -76,6 +77,7 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
         something could not be read or computed; what was finished is kept, and the same job goes on from there.
     """
     stages = stages or Stages(bars=False)
+    limit_block_cache()
     plan = prepare(job, stages)
     plan.require_credentials()
     if retry_failed:
