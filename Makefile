@@ -19,6 +19,7 @@ test: $(VENV)/.installed-dev
 test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask
 	tests/integration/install-debian-packages
 	PYTHON=$(BIN)/python tests/integration/install-servers
+	PYTHON=$(BIN)/python tests/integration/install-stac-validator
 	$(BIN)/python -m pytest -m integration tests/integration
 
 test-online: $(VENV)/.installed-dev

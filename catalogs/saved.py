@@ -23,6 +23,7 @@ from timesenmap.catalogs.transport import BackOff, PatientIO, one_line, read_jso
 
 _KEY = "timesenmap"
 _PARQUET = b"PAR1"
+PARQUET_TYPE = "application/vnd.apache.parquet"  # media type of stac-geoparquet in links
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,36 @@ def read_items(path: Path, *, profile: Profile | None = None) -> SavedItems:
     refused = said.get("refused")
     pairs = [(str(id_), str(reason)) for id_, reason in refused] if isinstance(refused, list) else []
     return SavedItems(profile, tuple(items), tuple(pairs))
+
+
+def scenes_of_maps(catalog: str) -> Path | None:
+    """File of the scenes that a catalogue's maps were made of, where it is the catalogue of a run; else None.
+
+    The catalogue of a run (``catalog.json``, named by itself or by its folder) leads to them by a link of the relation
+    "derived_from"; its items are maps, which are no scenes. Catalogues on the web are not looked into.
+
+    Raises
+    ------
+    CatalogError
+        The scenes are not where the link says.
+    """
+    path = Path(catalog).expanduser()
+    path = path / "catalog.json" if path.is_dir() else path
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # a profile, a URL, or a file of which others say what is wrong
+    links = fields.get("links") if isinstance(fields, dict) else None
+    for link in links if isinstance(links, list) else []:
+        if link.get("rel") == "derived_from" and link.get("type") == PARQUET_TYPE:
+            scenes: Path = path.parent / link["href"]
+            if not scenes.is_file():
+                raise CatalogError(
+                    f"--catalog {catalog}: is a catalogue of maps, and the scenes they were made of ({link['href']}) "
+                    "are not beside it; bring the file back, or name the catalogue of the scenes"
+                )
+            return scenes
+    return None
 
 
 def _read_parquet(path: Path) -> tuple[list[RawItem], dict[str, object]]:

@@ -19,7 +19,7 @@ from timesenmap.catalogs.duplicates import reduce_duplicates
 from timesenmap.catalogs.errors import CatalogError
 from timesenmap.catalogs.footprints import footprint, wrap
 from timesenmap.catalogs.profiles import Profile, load_profile, profile_names
-from timesenmap.catalogs.saved import read_items, write_items
+from timesenmap.catalogs.saved import read_items, scenes_of_maps, write_items
 from timesenmap.catalogs.scenes import Scene, scene_from_item, sensing_time
 from timesenmap.catalogs.static import RawItem, self_href, walk_catalog
 from timesenmap.catalogs.transport import BackOff, PatientIO, error_of, one_line
@@ -86,7 +86,8 @@ def find_scenes(
     ----------
     catalog
         Name of a profile, path of a static catalogue or of its folder, or URL of a STAC API. None with `items`: the
-        catalogue that the file records, or that its items' own addresses tell.
+        catalogue that the file records, or that its items' own addresses tell. The catalogue of an earlier run stands
+        for the scenes which that run used.
     area
         Polygon or multipolygon, longitude and latitude (EPSG:4326); split at the antimeridian, or past 180.
     start, end
@@ -121,6 +122,8 @@ def find_scenes(
     period = _day(start), _day(end)
     refused: list[Refused] = []
     raw: Iterable[RawItem]
+    if items is None and (made_of := scenes_of_maps(catalog or "")):
+        catalog, items = None, made_of
     if items is not None:
         saved = read_items(items, profile=None if catalog is None else load_profile(catalog))
         profile = saved.profile

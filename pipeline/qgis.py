@@ -128,7 +128,7 @@ def _class_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
         abstract += f" Unknown (255) where the confidence is {figures.unknown_rule(map_record)}."
     return _Layer(
         file=map_record.class_map,
-        title=f"{map_record.title}: classes",
+        title=f"Classes: {map_record.title}",
         abstract=abstract,
         provider="gdal",
         crs=record.grid.crs,
@@ -139,14 +139,14 @@ def _class_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
 
 
 def _confidence_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
-    title = f"{map_record.title}: confidence (%)"
+    title = f"Confidence (%): {map_record.title}"
     return _percent_layer(
         map_record.confidence_map, title, "Calibrated probability of the best class, in percent.", record
     )
 
 
 def _probability_layer(file: str, map_record: MapRecord, record: RunRecord) -> _Layer:
-    title = f"{map_record.title}: probability of each class (%)"
+    title = f"Probability of each class (%): {map_record.title}"
     shown = f"shown is the first, {map_record.classes[0].name}"
     return _percent_layer(file, title, f"Calibrated probability of every class, a band each; {shown}.", record)
 

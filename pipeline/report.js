@@ -124,18 +124,63 @@
     const y = view.y + point.y / view.scale;
     if (x < 0 || y < 0 || x >= place.width || y >= place.height) return "Outside the maps.";
     const [a, , c, , e, f] = place.transform;
+    // A map's confidence belongs to its class: "Land cover: Water, confidence 98%".
     const parts = layers.map((layer) => [layer, reader(layer)(x, y)]).filter(([, value]) => value !== null)
-      .map(([layer, value]) => `${layer.title}: ${value}`);
+      .map(([layer, value]) => (layer.of ? `, ${layer.of} ${value}` : ` · ${layer.title}: ${value}`));
     const east = c + (Math.floor(x) + 0.5) * a;
     const north = f + (Math.floor(y) + 0.5) * e;
     const digits = Math.abs(a) < 0.01 ? 5 : 0;
-    return `${parts.length ? parts.join(" · ") : "No data"} (x ${east.toFixed(digits)}, y ${north.toFixed(digits)})`;
+    return `${parts.length ? parts.join("").slice(3) : "No data"} (x ${east.toFixed(digits)}, y ${north.toFixed(digits)})`;
+  }
+
+  // The year of the pixel under the pointer: a grey picture has its twelve months below each other, 255 = not seen.
+  const curves = place.curves;
+  let greys = null;
+  function yearAt(x, y) {
+    const image = element("curves");
+    if (!greys && image.complete && image.naturalWidth) {
+      const sheet = document.createElement("canvas");
+      sheet.width = image.naturalWidth;
+      sheet.height = image.naturalHeight;
+      const pen = sheet.getContext("2d", { willReadFrequently: true });
+      pen.drawImage(image, 0, 0);
+      greys = pen.getImageData(0, 0, sheet.width, sheet.height).data;
+    }
+    const inside = x >= 0 && y >= 0 && x < place.width && y < place.height;
+    return curves.months.map((month, i) => {
+      const at = (i * curves.rows + Math.floor(y / curves.every)) * curves.columns + Math.floor(x / curves.every);
+      const value = greys && inside ? greys[4 * at] : 255;
+      return value === 255 ? null : value * curves.step - 1;
+    });
+  }
+
+  function showYear(point) {
+    if (!curves) return;
+    const year = yearAt(view.x + point.x / view.scale, view.y + point.y / view.scale);
+    const spot = (value, i) => [56 + (i + 0.5) * 46.5, 8 + (1 - Math.max(value, -0.4)) * 84];
+    let line = "";
+    element("curve-dots").replaceChildren(...year.flatMap((value, i) => {
+      if (value === null) return [];
+      const [x, y] = spot(value, i).map((number) => number.toFixed(1));
+      line += `${i && year[i - 1] !== null ? "L" : "M"}${x} ${y}`;
+      const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+      for (const [name, of] of Object.entries({ cx: x, cy: y, r: 4 })) dot.setAttribute(name, of);
+      return [dot];
+    }));
+    element("curve-line").setAttribute("d", line);
+    const said = (value) => (value === null ? "not seen" : value.toFixed(2));
+    element("curve").setAttribute("aria-label", line === "" ? "Nothing seen here"
+      : "NDVI: " + curves.months.map((month, i) => `${month} ${said(year[i])}`).join(", "));
   }
 
   const pointers = new Map();
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
+  };
+  const tell = (point) => {
+    element("readout").textContent = readAt(point);
+    showYear(point);
   };
   const spread = () => {
     const [one, two] = [...pointers.values()];
@@ -144,7 +189,7 @@
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, at(event));
-    element("readout").textContent = readAt(at(event));
+    tell(at(event));
   });
   canvas.addEventListener("pointermove", (event) => {
     const point = at(event);
@@ -161,7 +206,7 @@
         zoom(after.length / before.length, after);
       }
     }
-    element("readout").textContent = readAt(point);
+    tell(point);
   });
   for (const kind of ["pointerup", "pointercancel"]) {
     canvas.addEventListener(kind, (event) => pointers.delete(event.pointerId));

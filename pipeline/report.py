@@ -22,6 +22,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from timesenmap.pipeline import charts, figures, legend, pictures
+from timesenmap.pipeline.curves import STEP, Curves, read_curves
 from timesenmap.pipeline.maskers import SCENE_CLASSES, in_words
 from timesenmap.pipeline.profile import PHASES
 from timesenmap.pipeline.rasters import NO_CLASS, NO_VALUE
@@ -31,6 +32,7 @@ from timesenmap.pipeline.whole import write_whole
 _LONGEST = {"classes": 1600, "confidence": 800, "observations": 800}  # pixels of the embedded pictures
 _HISTOGRAM_STEP = 5  # percent a bar
 _UNSEEN = "no clear observation"
+CUBE = "work/cube.zarr"  # where a run keeps its cube (Workspace.cube)
 
 
 def write_report(out: Path, record: RunRecord) -> Path:
@@ -42,6 +44,7 @@ def render_report(out: Path, record: RunRecord) -> str:
     """Return the page of a run whose maps lie in ``out``."""
     script = _part("report.js")
     layers = _layers(out, record)
+    curves = read_curves(out / CUBE, out / "observations.tif")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -66,9 +69,12 @@ def render_report(out: Path, record: RunRecord) -> str:
         area=sum(record.observations.clear_months_histogram) * figures.pixel_hectares(record.grid),
         place=_place(record),
         layers=layers,
-        layer_data=[{key: layer[key] for key in ("id", "title", "meanings")} for layer in layers],
+        layer_data=[{key: layer.get(key) for key in ("id", "title", "meanings", "of")} for layer in layers],
         no_data_colour=pictures.NO_DATA_COLOUR,
-        viewer=_viewer(record),
+        viewer=_viewer(record, curves),
+        curves=curves,
+        curves_source="" if curves is None else data_url(curves.picture()),
+        month_names=[figures.month_name(month) for month in record.observations.months],
         maps=[_map(map_record, record) for map_record in record.maps],
         unknown_rule=figures.unknown_rule,
         months_chart=_months_chart(record),
@@ -110,7 +116,7 @@ def _layers(out: Path, record: RunRecord) -> list[dict[str, Any]]:
         )
         title = f"{map_record.title}: confidence"
         confidence = _ramp_layer(out / map_record.confidence_map, title, "confidence", legend.CONFIDENCE, record)
-        layers.append(confidence | {"id": f"confidence-{i}"})
+        layers.append(confidence | {"id": f"confidence-{i}", "of": "confidence"})
     layers.append(_ramp_layer(out / "observations.tif", "Months seen", "observations", legend.OBSERVATIONS, record))
     return layers
 
@@ -155,14 +161,15 @@ def _hex(colour: Iterable[int]) -> str:
 
 
 def data_url(picture: Image.Image) -> str:
-    """Return a palette picture as an address that needs no file."""
+    """Return a palette or grey picture as an address that needs no file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True, transparency=picture.info["transparency"])
+    transparency = {key: value for key, value in picture.info.items() if key == "transparency"}
+    picture.save(buffer, format="PNG", optimize=True, **transparency)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _viewer(record: RunRecord) -> dict[str, Any]:
-    """What the page's script needs to place pictures, outline and scale."""
+def _viewer(record: RunRecord, curves: Curves | None) -> dict[str, Any]:
+    """What the page's script needs to place pictures, outline and scale, and to read the curves."""
     height, width = record.grid.shape
     rings = pictures.outlines(figures.aoi_in_grid(record), record.grid)
     return {
@@ -171,6 +178,15 @@ def _viewer(record: RunRecord) -> dict[str, Any]:
         "transform": record.grid.transform,
         "metres": figures.metres_a_pixel(record.grid),
         "outline": [np.round(ring, 2).ravel().tolist() for ring in rings],
+        "curves": None
+        if curves is None
+        else {
+            "every": curves.every,
+            "step": STEP,
+            "rows": curves.values.shape[1],
+            "columns": curves.values.shape[2],
+            "months": [figures.month_name(month) for month in record.observations.months],
+        },
     }
 
 

@@ -8,31 +8,38 @@ the same run gives the same bytes.
 import calendar
 import datetime as dt
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyproj
 import shapely
 
-from timesenmap.pipeline import figures, legend
+from timesenmap.catalogs.saved import PARQUET_TYPE
+from timesenmap.pipeline import figures
 from timesenmap.pipeline.maskers import in_words
-from timesenmap.pipeline.record import GridRecord, MapRecord, RunRecord
+from timesenmap.pipeline.record import MapRecord, RunRecord
+from timesenmap.pipeline.stac_assets import (
+    COG,
+    Json,
+    class_rows,
+    companions,
+    file_asset,
+    grid_fields,
+    probability_asset,
+    resolution_fields,
+    slug,
+)
 from timesenmap.pipeline.whole import write_whole
-from timesenmap.pipeline.workspace import sha256_of
-
-Json = dict[str, Any]
 
 FOLDER = "stac"  # of collection and items, beside the maps
+SCENES = "work/items.parquet"  # where a run keeps the scenes it used (Workspace.items)
 _VERSION = "1.1.0"
 _EXTENSION = "https://stac-extensions.github.io"
 _PROJECTION = f"{_EXTENSION}/projection/v2.0.0/schema.json"
 _CLASSIFICATION = f"{_EXTENSION}/classification/v2.0.0/schema.json"
 _RASTER = f"{_EXTENSION}/raster/v2.0.0/schema.json"
-_PROCESSING = f"{_EXTENSION}/processing/v1.2.0/schema.json"
+_PROCESSING = f"{_EXTENSION}/processing/v1.1.0/schema.json"
 _FILE = f"{_EXTENSION}/file/v2.1.0/schema.json"
-_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _COPERNICUS = {
     "name": "European Union and ESA: Copernicus Sentinel-2",
     "roles": ["licensor", "producer"],
@@ -50,25 +57,33 @@ def write_catalogue(out: Path, record: RunRecord) -> Path:
     for name, item in items:
         _write(out / FOLDER / "items" / f"{name}.json", item)
     _write(out / FOLDER / "collection.json", _collection(record, items))
-    return _write(out / "catalog.json", _catalogue(record))
+    return _write(out / "catalog.json", _catalogue(out, record))
 
 
 def _write(path: Path, content: Json) -> Path:
     return write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _catalogue(record: RunRecord) -> Json:
+def _catalogue(out: Path, record: RunRecord) -> Json:
     return {
         "type": "Catalog",
         "stac_version": _VERSION,
-        "id": f"timesenmap-{_slug(record.title)}",
+        "id": f"timesenmap-{slug(record.title)}",
         "title": record.title,
         "description": _description(record),
         "links": [
             _link("root", "./catalog.json", "application/json", record.title),
             _link("child", f"./{FOLDER}/collection.json", "application/json", record.title),
+            *_made_of(out, "."),
         ],
     }
+
+
+def _made_of(out: Path, up: str) -> list[Json]:
+    """Link to the scenes the maps were made of, where the run kept them."""
+    if not (out / SCENES).is_file():
+        return []
+    return [_link("derived_from", f"{up}/{SCENES}", PARQUET_TYPE, "Scenes the maps were made of")]
 
 
 def _collection(record: RunRecord, items: Sequence[tuple[str, Json]]) -> Json:
@@ -81,7 +96,7 @@ def _collection(record: RunRecord, items: Sequence[tuple[str, Json]]) -> Json:
     return {
         "type": "Collection",
         "stac_version": _VERSION,
-        "id": _slug(record.title),
+        "id": slug(record.title),
         "title": record.title,
         "description": _description(record),
         "license": "other",
@@ -112,7 +127,7 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
         "data_type": "uint8",
         "nodata": 255,
         "unit": "%",
-        **_resolution(record.grid),
+        **resolution_fields(record.grid),
     }
     if any(map_record.confidence_histogram):
         confidence_band["raster:histogram"] = {
@@ -123,27 +138,27 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
         }
     assets = {
         "classes": {
-            **_file(out, map_record.class_map, _COG, f"{map_record.title}: class of each pixel", ["data"]),
-            **_grid(record.grid),
+            **file_asset(out, map_record.class_map, COG, f"{map_record.title}: class of each pixel", ["data"]),
+            **grid_fields(record.grid),
             "bands": [
                 {
                     "name": "class",
                     "description": f"{map_record.title} by code",
                     "data_type": "uint8",
                     "nodata": 0,
-                    **_resolution(record.grid),
+                    **resolution_fields(record.grid),
                 }
             ],
-            "classification:classes": _classes(map_record),
+            "classification:classes": class_rows(map_record),
         },
         "confidence": {
-            **_file(out, map_record.confidence_map, _COG, "Confidence in percent", ["data"]),
-            **_grid(record.grid),
+            **file_asset(out, map_record.confidence_map, COG, "Confidence in percent", ["data"]),
+            **grid_fields(record.grid),
             "bands": [confidence_band],
         },
-        **_probabilities(out, record, map_record),
-        **_companions(out),
-        "style": _file(
+        **probability_asset(out, record, map_record),
+        **companions(out),
+        "style": file_asset(
             out, Path(map_record.class_map).stem + ".qml", "application/xml", "QGIS style of the classes", ["style"]
         ),
     }
@@ -153,26 +168,9 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
         **({"timesenmap:unknown_below": map_record.unknown_below} if map_record.unknown else {}),
     }
     title = f"{map_record.title}, {figures.period(record)}"
-    return map_record.prompt_set, _item(record, map_record.prompt_set, title, assets, properties, _CLASSIFICATION)
-
-
-def _probabilities(out: Path, record: RunRecord, map_record: MapRecord) -> dict[str, Json]:
-    """Asset of the probabilities, a band a class in the order of the classes; nothing where there are none."""
-    if map_record.probability_map is None:
-        return {}
-    bands = [
-        {
-            "name": _slug(c.name),
-            "description": f"Calibrated probability of {c.name} ({c.code})",
-            "data_type": "uint8",
-            "nodata": 255,
-            "unit": "%",
-            **_resolution(record.grid),
-        }
-        for c in map_record.classes
-    ]
-    asset = _file(out, map_record.probability_map, _COG, "Probability of each class in percent", ["data"])
-    return {"probability": {**asset, **_grid(record.grid), "bands": bands}}
+    name = map_record.prompt_set
+    item = _item(out, record, name, title, assets=assets, properties=properties, extensions=[_CLASSIFICATION])
+    return name, item
 
 
 def _observation_item(out: Path, record: RunRecord) -> tuple[str, Json]:
@@ -181,26 +179,28 @@ def _observation_item(out: Path, record: RunRecord) -> tuple[str, Json]:
         "description": "Months with a clear observation",
         "data_type": "uint8",
         "nodata": 255,
-        **_resolution(record.grid),
+        **resolution_fields(record.grid),
     }
     assets = {
         "observations": {
-            **_file(out, "observations.tif", _COG, "Months with a clear observation", ["data"]),
-            **_grid(record.grid),
+            **file_asset(out, "observations.tif", COG, "Months with a clear observation", ["data"]),
+            **grid_fields(record.grid),
             "bands": [band],
         },
-        **_companions(out),
+        **companions(out),
     }
-    return "observations", _item(record, "observations", f"Observations, {figures.period(record)}", assets, {})
+    return "observations", _item(out, record, "observations", f"Observations, {figures.period(record)}", assets=assets)
 
 
 def _item(
+    out: Path,
     record: RunRecord,
     name: str,
     title: str,
+    *,
     assets: Mapping[str, Json],
-    properties: Mapping[str, Any],
-    *extensions: str,
+    properties: Mapping[str, Any] | None = None,
+    extensions: Sequence[str] = (),
 ) -> Json:
     area = shapely.geometry.shape(record.aoi)
     start, end = _interval(record)
@@ -226,83 +226,18 @@ def _item(
             "timesenmap:encoder": record.encoder.name,
             "timesenmap:encoder_sha256": record.encoder.sha256,
             "timesenmap:scenes": [scene.id for scene in record.scenes],
-            **properties,
+            **(properties or {}),
         },
         "links": [
             _link("root", "../../catalog.json", "application/json", record.title),
             _link("parent", "../collection.json", "application/json", record.title),
             _link("collection", "../collection.json", "application/json", record.title),
+            *_made_of(out, "../.."),
             *_licence(record),
         ],
         "assets": dict(assets),
-        "collection": _slug(record.title),
+        "collection": slug(record.title),
     }
-
-
-def _companions(out: Path) -> dict[str, Json]:
-    """What the maps of a run share: picture, page, project, and the record, which is written after this."""
-    return {
-        "thumbnail": _file(out, "preview.png", "image/png", "The maps in one picture", ["thumbnail", "overview"]),
-        "report": _file(out, "index.html", "text/html", "Report of the run", ["overview"]),
-        "project": _file(out, "map.qgz", "application/x-qgis-project", "QGIS project", ["metadata"]),
-        "record": {
-            "href": "../../run.json",
-            "type": "application/json",
-            "title": "Job, versions, scenes with radiometry, counts",
-            "roles": ["metadata"],
-        },
-    }
-
-
-def _file(out: Path, name: str, media_type: str, title: str, roles: Sequence[str]) -> Json:
-    """Asset of a file that is there, with size and checksum (multihash: 12 20 = SHA-256 of 32 bytes)."""
-    path = out / name
-    return {
-        "href": f"../../{name}",
-        "type": media_type,
-        "title": title,
-        "roles": list(roles),
-        "file:size": path.stat().st_size,
-        "file:checksum": f"1220{sha256_of(path)}",
-    }
-
-
-def _grid(grid: GridRecord) -> Json:
-    crs = pyproj.CRS.from_user_input(grid.crs)
-    authority = crs.to_authority()
-    named: Json = {"proj:code": ":".join(authority)} if authority else {"proj:code": None, "proj:wkt2": crs.to_wkt()}
-    return {
-        **named,
-        "proj:shape": list(grid.shape),
-        "proj:transform": [*grid.transform, 0.0, 0.0, 1.0],
-        "proj:bbox": list(figures.extent(grid).bounds),
-    }
-
-
-def _resolution(grid: GridRecord) -> Json:
-    return {"raster:spatial_resolution": figures.metres_a_pixel(grid), "raster:sampling": "area"}
-
-
-def _classes(map_record: MapRecord) -> list[Json]:
-    """Classes as the classification extension has them: ``name`` for machines, ``title`` for people."""
-    total = sum(c.pixels for c in map_record.legend) + map_record.no_data_pixels
-    rows: list[Json] = [{"value": 0, "name": "no_data", "title": legend.NO_DATA_NAME, "nodata": True}]
-    rows += [
-        {"value": c.code, "name": _slug(c.name), "title": c.name, "color_hint": c.colour[1:].upper()}
-        for c in legend.check_classes(map_record.legend)
-    ]
-    if map_record.unknown is not None:
-        rows[-1]["description"] = f"Confidence of the best class {figures.unknown_rule(map_record)}"
-    names = [row["name"] for row in rows]
-    for row in rows:
-        if names.count(row["name"]) > 1:  # "C1/C2" and "C1-C2"
-            row["name"] += f"-{row['value']}"
-    counts = {0: map_record.no_data_pixels, **{c.code: c.pixels for c in map_record.legend}}
-    for row in rows:
-        row["count"] = counts[row["value"]]
-        if total:
-            row["percentage"] = round(100 * row["count"] / total, 4)
-    return rows
 
 
 def _description(record: RunRecord) -> str:
@@ -345,12 +280,6 @@ def _bbox(area: shapely.Geometry) -> list[float]:
         west = min(part[0] for part in parts if part[0] > 0)
         east = max(part[2] for part in parts if part[2] < 0)
     return [west, south, east, north]
-
-
-def _slug(text: str) -> str:
-    """Letters, digits and hyphens of a text, for identifiers; a text with none of them keeps their code points."""
-    slug = re.sub(r"[^0-9a-z]+", "-", text.lower()).strip("-")
-    return slug or "-".join(f"{ord(letter):x}" for letter in text)
 
 
 def _licence(record: RunRecord) -> list[Json]:

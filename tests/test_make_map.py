@@ -551,6 +551,32 @@ def test_belgium_record_says_what_was_used(belgium_out: Path) -> None:
 # Repeating a run -------------------------------------------------------------------------------------------------
 
 
+def test_catalogue_of_a_run_stands_for_its_scenes(made: Path, job: list[object], tmp_path: Path) -> None:
+    catalogue = pystac.Catalog.from_file(str(made / "catalog.json"))
+    (link,) = catalogue.get_links("derived_from")
+    assert (made / link.href).samefile(made / "work" / "items.parquet")
+    for item in catalogue.get_items(recursive=True):
+        (link,) = item.get_links("derived_from")
+        assert (Path(item.self_href).parent / link.href).samefile(made / "work" / "items.parquet")
+    for number, named in enumerate((made / "catalog.json", made)):
+        again = run(*_without(job, "--catalog"), "--catalog", named, "--out", tmp_path / str(number))
+        assert again.exit_code == 0, again.output
+        assert maps_of(tmp_path / str(number)) == maps_of(made)
+        scenes = [scene.id for scene in RunRecord.read(tmp_path / str(number) / "run.json").scenes]
+        assert scenes == [scene.id for scene in RunRecord.read(made / "run.json").scenes]
+
+
+def test_catalogue_of_maps_without_their_scenes_is_refused(made: Path, job: list[object], tmp_path: Path) -> None:
+    shutil.copy(made / "catalog.json", tmp_path)
+    shutil.copytree(made / "stac", tmp_path / "stac")
+    result = run(*_without(job, "--catalog"), "--catalog", tmp_path / "catalog.json", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "is a catalogue of maps, and the scenes they were made of (./work/items.parquet) are not beside it" in (
+        result.output
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_saved_items_repeat_a_run_without_the_catalogue(
     job: list[object], made: Path, place: Demonstration, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import shapely
 import stackstac
 from outputs_fixture import HOSTILE, make_run
 
-from timesenmap.pipeline import stac
+from timesenmap.pipeline import stac, stac_assets
 from timesenmap.pipeline.describe import describe_run
 from timesenmap.pipeline.stac import write_catalogue
 
@@ -196,7 +196,7 @@ def test_provenance_is_complete(run, items):
 def test_generated_scenes_are_not_said_to_be_copernicus_data(run):
     generated = {"attribution": "Scenes generated for demonstration", "catalogue": "Built-in demonstration"}
     record = run.record.model_copy(update=generated)
-    for document in (stac._collection(record, []), stac._item(record, "x", "X", {}, {})):
+    for document in (stac._collection(record, []), stac._item(run.out, record, "x", "X", assets={})):
         text = json.dumps(document)
         assert "Scenes generated for demonstration 2018" in text
         assert not re.search("copernicus|sentinel-2", text, re.IGNORECASE)
@@ -266,7 +266,7 @@ def test_same_run_same_bytes_and_nothing_half_written(run):
 
 def test_grid_without_a_code_gives_its_wkt(run):
     wkt = rasterio.crs.CRS.from_proj4("+proj=laea +lat_0=51 +lon_0=3 +datum=WGS84 +units=m").to_wkt()
-    fields = stac._grid(run.record.grid.model_copy(update={"crs": wkt}))
+    fields = stac_assets.grid_fields(run.record.grid.model_copy(update={"crs": wkt}))
     assert fields["proj:code"] is None
     assert rasterio.crs.CRS.from_wkt(fields["proj:wkt2"]) == rasterio.crs.CRS.from_wkt(wkt)
 
@@ -274,7 +274,7 @@ def test_grid_without_a_code_gives_its_wkt(run):
 def test_names_that_differ_in_punctuation_only_stay_different(run):
     first, second, *_ = run.record.maps[0].classes
     alike = (first.model_copy(update={"name": "C1/C2"}), second.model_copy(update={"name": "C1-C2"}))
-    rows = stac._classes(run.record.maps[0].model_copy(update={"classes": alike}))
+    rows = stac_assets.class_rows(run.record.maps[0].model_copy(update={"classes": alike}))
     assert [row["name"] for row in rows] == ["no_data", "c1-c2-1", "c1-c2-2"]
 
 
@@ -288,4 +288,4 @@ def test_bounds_over_the_antimeridian_run_from_east_to_west():
     [("Grass & herbs", "grass-herbs"), ("Forêt", "for-t"), ("水", "6c34"), ("水田", "6c34-7530"), ("C1 - 2", "c1-2")],
 )
 def test_identifiers(text, slug):
-    assert stac._slug(text) == slug
+    assert stac_assets.slug(text) == slug

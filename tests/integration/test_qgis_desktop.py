@@ -94,21 +94,21 @@ def test_layers_are_grouped_and_one_map_is_shown(seen):
         {
             "group": "Land cover",
             "shown": True,
-            "children": [layer("Land cover: classes", True), layer("Land cover: confidence (%)", False)],
+            "children": [layer("Classes: Land cover", True), layer("Confidence (%): Land cover", False)],
         },
         {
             "group": "Crops",
             "shown": False,
-            "children": [layer("Crops: classes", False), layer("Crops: confidence (%)", False)],
+            "children": [layer("Classes: Crops", False), layer("Confidence (%): Crops", False)],
         },
         layer("Months with a clear observation", False),
     ]
 
 
 def test_class_names_and_colours_in_the_project(seen, land_cover):
-    assert seen["layers"]["Land cover: classes"]["legend"] == named(land_cover)
-    assert seen["layers"]["Crops: classes"]["legend"] == named(CROPS)
-    labels = seen["legend_labels"]["Land cover: classes"]
+    assert seen["layers"]["Classes: Land cover"]["legend"] == named(land_cover)
+    assert seen["layers"]["Classes: Crops"]["legend"] == named(CROPS)
+    labels = seen["legend_labels"]["Classes: Land cover"]
     assert [label for label in labels if label != "Band 1"][-8:] == [e.name for e in land_cover]
 
 
@@ -120,7 +120,7 @@ def test_class_names_and_colours_of_a_map_dropped_alone(seen, land_cover):
 @pytest.mark.parametrize(
     ("alone", "layer", "ramp"),
     [
-        ("crops.confidence.tif", "Crops: confidence (%)", CONFIDENCE),
+        ("crops.confidence.tif", "Confidence (%): Crops", CONFIDENCE),
         ("observations.tif", "Months with a clear observation", OBSERVATIONS),
     ],
 )

@@ -1,108 +1,27 @@
-"""The report in a real browser (Debian: chromium), headless, spoken to over its debugging protocol."""
+"""The report in a real browser."""
 
-import asyncio
-import base64
-import io
 import json
-import os
-import shutil
-import signal
-import subprocess
-import urllib.request
 
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE, chromium, program
+from browser import with_page as open_page
+from cube_fixture import make_cube
 from outputs_fixture import HOSTILE, make_run
-from PIL import Image
-from tornado.websocket import websocket_connect
 
+from timesenmap.pipeline import curves
 from timesenmap.pipeline.legend import rgb
 from timesenmap.pipeline.report import write_report
 
 pytestmark = pytest.mark.integration
-DESKTOP, PHONE = (1280, 900, False), (390, 780, True)
-
-
-class Page:
-    """One tab: commands in, results out, everything it complained about kept."""
-
-    def __init__(self, socket):
-        self.socket, self.number, self.events = socket, 0, []
-
-    async def do(self, method, **params):
-        self.number += 1
-        await self.socket.write_message(json.dumps({"id": self.number, "method": method, "params": params}))
-        while True:
-            message = json.loads(await self.socket.read_message())
-            if message.get("id") == self.number:
-                assert "error" not in message, message
-                return message["result"]
-            self.events.append(message)
-
-    async def until(self, event):
-        while not any(seen["method"] == event for seen in self.events):
-            self.events.append(json.loads(await self.socket.read_message()))
-
-    async def read(self, expression):
-        result = await self.do("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    async def picture(self):
-        # Two frames: what was asked for is drawn in the next one.
-        await self.read("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        return await self.shot()
-
-    async def shot(self):
-        data = (await self.do("Page.captureScreenshot", format="png"))["data"]
-        return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-
-    async def mouse(self, kind, x, y, **more):
-        await self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
-
-    def complaints(self):
-        kinds = {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"}
-        return [event for event in self.events if event["method"] in kinds]
-
-    def requests(self):
-        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if program is None:
+    if program() is None:
         pytest.skip("no Chromium here (Debian: apt-get install chromium)")
-    profile = tmp_path_factory.mktemp("profile")
-    process = subprocess.Popen(
-        [
-            program,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={profile}",
-            "--remote-debugging-port=0",
-            "about:blank",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        for line in process.stderr:  # 'DevTools listening on ws://127.0.0.1:PORT/devtools/browser/...'
-            if "DevTools listening on" in line:
-                break
-        else:
-            pytest.fail("Chromium ended before it listened")
-        yield line.split("ws://")[1].split("/")[0]
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    with chromium(tmp_path_factory.mktemp("profile")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -113,29 +32,7 @@ def run(tmp_path_factory):
 
 
 def with_page(browser, run, visit, size=DESKTOP, scripts=True):
-    """Open the report in a new tab and let ``visit`` look at it."""
-
-    async def go():
-        request = urllib.request.Request(f"http://{browser}/json/new?about:blank", method="PUT")
-        address = json.loads(urllib.request.urlopen(request).read())["webSocketDebuggerUrl"]
-        page = Page(await websocket_connect(address, max_message_size=2**28))
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            await page.do(f"{domain}.enable")
-        width, height, mobile = size
-        await page.do(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
-        await page.do("Page.bringToFront")  # tabs behind others are not drawn
-        await page.do("Emulation.setScriptExecutionDisabled", value=not scripts)
-        await page.do("Page.navigate", url=(run.out / "index.html").as_uri())
-        await page.until("Page.loadEventFired")
-        try:
-            return await visit(page)
-        finally:
-            await page.do("Page.close")
-            page.socket.close()
-
-    return asyncio.run(asyncio.wait_for(go(), 120))
+    return open_page(browser, run.out / "index.html", visit, size, scripts=scripts)
 
 
 async def canvas_box(page):
@@ -186,14 +83,18 @@ def test_viewer_draws_the_map_and_names_its_classes(browser, run):
     assert shown[(220, 220, 216)] > 100  # no clear observation
 
 
+async def point_at(page, run, row, column):
+    box = await canvas_box(page)
+    height, width = run.grid.shape
+    scale = min(box["width"] / width, box["height"] / height) * 0.94
+    x = box["left"] + box["width"] / 2 + (column + 0.5 - width / 2) * scale
+    y = box["top"] + box["height"] / 2 + (row + 0.5 - height / 2) * scale
+    await page.mouse("mouseMoved", x, y)
+
+
 def readout_at(browser, run, row, column):
     async def visit(page):
-        box = await canvas_box(page)
-        height, width = run.grid.shape
-        scale = min(box["width"] / width, box["height"] / height) * 0.94
-        x = box["left"] + box["width"] / 2 + (column + 0.5 - width / 2) * scale
-        y = box["top"] + box["height"] / 2 + (row + 0.5 - height / 2) * scale
-        await page.mouse("mouseMoved", x, y)
+        await point_at(page, run, row, column)
         return await page.read("document.getElementById('readout').value")
 
     return with_page(browser, run, visit)
@@ -203,10 +104,10 @@ def test_pointer_reads_class_confidence_and_months(browser, run):
     row, column = 100, 300
     text = readout_at(browser, run, row, column)
     names = {c.code: c.name for m in run.record.maps for c in m.classes}
-    assert f"Land cover: {names[run.classes['land-cover'][row, column]]} · " in text
-    assert f"Land cover: confidence: {run.confidence['land-cover'][row, column]}% · " in text
-    assert f"Crops: {names[run.classes['crops'][row, column]]} · " in text
-    assert f"Months seen: {run.observations[row, column]} " in text
+    for title, name in (("Land cover", "land-cover"), ("Crops", "crops")):
+        confidence = run.confidence[name][row, column]
+        assert f"{title}: {names[run.classes[name][row, column]]}, confidence {confidence}% · " in text
+    assert f" · Months seen: {run.observations[row, column]} " in text
     x, y = run.grid.affine * (column + 0.5, row + 0.5)
     assert f"x {x:.0f}, y {y:.0f}" in text
 
@@ -216,7 +117,38 @@ def test_pointer_reads_unknown_with_its_confidence(browser, tmp_path):
     write_report(run.out, run.record)
     row, column = np.argwhere(run.classes["land-cover"][100:] == 255)[0] + [100, 0]
     text = readout_at(browser, run, int(row), int(column))
-    assert f"Land cover: unknown · Land cover: confidence: {run.confidence['land-cover'][row, column]}% · " in text
+    assert f"Land cover: unknown, confidence {run.confidence['land-cover'][row, column]}% · " in text
+
+
+@pytest.mark.parametrize("most", [100_000, 1_000])
+def test_pointer_draws_the_year_of_the_pixel(browser, tmp_path, monkeypatch, most):
+    run = make_run(tmp_path, height=120, width=180)
+    reflectance = make_cube(run.out / "work" / "cube.zarr", run.grid)
+    monkeypatch.setattr(curves, "MOST_POINTS", most)
+    write_report(run.out, run.record)
+    row, column = np.argwhere(run.observations[40:110, 20:160] < 255)[4321] + [40, 20]
+    every = 1 if most == 100_000 else 5
+    red, infrared = reflectance[:, [2, 6], row // every * every + every // 2, column // every * every + every // 2].T
+
+    async def visit(page):
+        await point_at(page, run, row, column)
+        said = await page.read("document.getElementById('curve').getAttribute('aria-label')")
+        dots = await page.read("document.querySelectorAll('#curve-dots circle').length")
+        path = await page.read("document.getElementById('curve-line').getAttribute('d')")
+        return said, dots, path, page.complaints()
+
+    said, dots, path, complaints = with_page(browser, run, visit)
+    assert said.startswith("NDVI: January ")
+    values = [word.rpartition(" ")[2] for word in said.removeprefix("NDVI: ").split(", ")]
+    for i, value in enumerate(values):
+        if red[i] == 0:
+            assert value == "seen", said  # 'not seen'
+        else:
+            index = (float(infrared[i]) - red[i]) / (float(infrared[i]) + red[i])
+            assert float(value) == pytest.approx(index, abs=0.011)
+    assert 0 < dots == np.count_nonzero(red) < 12
+    assert path.count("M") == sum(red[i] > 0 and (i == 0 or red[i - 1] == 0) for i in range(12))
+    assert complaints == []
 
 
 def test_zoom_pan_opacity_and_choice_of_map(browser, run):

@@ -1,0 +1,109 @@
+"""Assets of a run's STAC items: files with size and checksum, grid, bands, classes."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyproj
+
+from timesenmap.pipeline import figures, legend
+from timesenmap.pipeline.record import GridRecord, MapRecord, RunRecord
+from timesenmap.pipeline.workspace import sha256_of
+
+Json = dict[str, Any]
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+
+def file_asset(out: Path, name: str, media_type: str, title: str, roles: Sequence[str]) -> Json:
+    """Asset of a file that is there, with size and checksum (multihash: 12 20 = SHA-256 of 32 bytes)."""
+    path = out / name
+    return {
+        "href": f"../../{name}",
+        "type": media_type,
+        "title": title,
+        "roles": list(roles),
+        "file:size": path.stat().st_size,
+        "file:checksum": f"1220{sha256_of(path)}",
+    }
+
+
+def grid_fields(grid: GridRecord) -> Json:
+    """Fields of the projection extension; a CRS without a code gives its WKT."""
+    crs = pyproj.CRS.from_user_input(grid.crs)
+    authority = crs.to_authority()
+    named: Json = {"proj:code": ":".join(authority)} if authority else {"proj:code": None, "proj:wkt2": crs.to_wkt()}
+    return {
+        **named,
+        "proj:shape": list(grid.shape),
+        "proj:transform": [*grid.transform, 0.0, 0.0, 1.0],
+        "proj:bbox": list(figures.extent(grid).bounds),
+    }
+
+
+def resolution_fields(grid: GridRecord) -> Json:
+    """Fields of the raster extension that all bands share: metres a pixel, which stands for its area."""
+    return {"raster:spatial_resolution": figures.metres_a_pixel(grid), "raster:sampling": "area"}
+
+
+def class_rows(map_record: MapRecord) -> list[Json]:
+    """Classes as the classification extension has them: ``name`` for machines, ``title`` for people."""
+    total = sum(c.pixels for c in map_record.legend) + map_record.no_data_pixels
+    rows: list[Json] = [{"value": 0, "name": "no_data", "title": legend.NO_DATA_NAME, "nodata": True}]
+    rows += [
+        {"value": c.code, "name": slug(c.name), "title": c.name, "color_hint": c.colour[1:].upper()}
+        for c in legend.check_classes(map_record.legend)
+    ]
+    if map_record.unknown is not None:
+        rows[-1]["description"] = f"Confidence of the best class {figures.unknown_rule(map_record)}"
+    names = [row["name"] for row in rows]
+    for row in rows:
+        if names.count(row["name"]) > 1:  # "C1/C2" and "C1-C2"
+            row["name"] += f"-{row['value']}"
+    counts = {0: map_record.no_data_pixels, **{c.code: c.pixels for c in map_record.legend}}
+    for row in rows:
+        row["count"] = counts[row["value"]]
+        if total:
+            row["percentage"] = round(100 * row["count"] / total, 4)
+    return rows
+
+
+def companions(out: Path) -> dict[str, Json]:
+    """What the maps of a run share: picture, page, project, and the record, which is written after this."""
+    return {
+        "thumbnail": file_asset(out, "preview.png", "image/png", "The maps in one picture", ["thumbnail", "overview"]),
+        "report": file_asset(out, "index.html", "text/html", "Report of the run", ["overview"]),
+        "project": file_asset(out, "map.qgz", "application/x-qgis-project", "QGIS project", ["metadata"]),
+        "record": {
+            "href": "../../run.json",
+            "type": "application/json",
+            "title": "Job, versions, scenes with radiometry, counts",
+            "roles": ["metadata"],
+        },
+    }
+
+
+def probability_asset(out: Path, record: RunRecord, map_record: MapRecord) -> dict[str, Json]:
+    """Asset of the probabilities, a band a class in the order of the classes; nothing where there are none."""
+    if map_record.probability_map is None:
+        return {}
+    bands = [
+        {
+            "name": slug(c.name),
+            "description": f"Calibrated probability of {c.name} ({c.code})",
+            "data_type": "uint8",
+            "nodata": 255,
+            "unit": "%",
+            **resolution_fields(record.grid),
+        }
+        for c in map_record.classes
+    ]
+    asset = file_asset(out, map_record.probability_map, COG, "Probability of each class in percent", ["data"])
+    return {"probability": {**asset, **grid_fields(record.grid), "bands": bands}}
+
+
+def slug(text: str) -> str:
+    """Letters, digits and hyphens of a text, for identifiers; a text with none of them keeps their code points."""
+    words = re.sub(r"[^0-9a-z]+", "-", text.lower()).strip("-")
+    return words or "-".join(f"{ord(letter):x}" for letter in text)

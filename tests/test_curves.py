@@ -1,0 +1,80 @@
+"""The year of single pixels as the report carries it, against the cube it comes from."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from cube_fixture import make_cube
+from outputs_fixture import make_run
+from PIL import Image
+
+from timesenmap.pipeline.curves import ndvi, read_curves
+from timesenmap.pipeline.report import render_report
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"), height=150, width=210, maps=1)
+
+
+@pytest.fixture(scope="module")
+def reflectance(run):
+    return make_cube(run.out / "work" / "cube.zarr", run.grid, tile_size=64)
+
+
+def expected(run, reflectance):
+    """NDVI (12, y, x) with NaN where a month was not seen, or outside the area."""
+    red, infrared = reflectance[:, 2].astype(float), reflectance[:, 6].astype(float)
+    with np.errstate(invalid="ignore"):
+        index = (infrared - red) / (infrared + red)
+    return np.where((run.observations == 255) | (red == 0), np.nan, index)
+
+
+def decoded(values):
+    return np.where(values == 255, np.nan, values * 0.02 - 1)
+
+
+def test_ndvi_of_numbers_by_hand():
+    red = np.array([500, 3000, 200, 0, 700], np.uint16)
+    infrared = np.array([4500, 1000, 200, 4000, 0], np.uint16)
+    # 4000/5000 = 0.8, -2000/4000 = -0.5, 0; no observation where either is 0
+    np.testing.assert_array_equal(ndvi(red, infrared), [90, 25, 50, 255, 255])
+
+
+def test_every_pixel_has_the_curve_of_the_cube(run, reflectance):
+    curves = read_curves(run.out / "work" / "cube.zarr", run.out / "observations.tif")
+    assert curves.every == 1
+    difference = decoded(curves.values) - expected(run, reflectance)
+    np.testing.assert_array_equal(np.isnan(decoded(curves.values)), np.isnan(expected(run, reflectance)))
+    assert np.nanmax(np.abs(difference)) <= 0.01 + 1e-6
+
+
+def test_a_large_map_keeps_the_middle_of_every_few_pixels(run, reflectance):
+    curves = read_curves(run.out / "work" / "cube.zarr", run.out / "observations.tif", most=700)
+    assert curves.every == 7  # 22 x 30 = 660 points; every sixth would be 25 x 35
+    assert curves.values.shape == (12, 22, 30)
+    full = expected(run, reflectance)
+    for i, j in ((0, 0), (5, 11), (20, 3), (21, 29)):
+        here = full[:, min(7 * i + 3, 149), min(7 * j + 3, 209)]
+        np.testing.assert_allclose(decoded(curves.values[:, i, j]), here, atol=0.01 + 1e-6)
+
+
+def test_the_page_carries_the_curves_exactly(run, reflectance):
+    page = render_report(run.out, run.record)
+    source = re.search(r'<img id="curves" src="data:image/png;base64,([^"]+)"', page).group(1)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(source))))
+    curves = read_curves(run.out / "work" / "cube.zarr", run.out / "observations.tif")
+    np.testing.assert_array_equal(picture.reshape(12, 150, 210), curves.values)
+    said = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page).group(1))["curves"]
+    assert (said["every"], said["step"], said["rows"], said["columns"]) == (1, 0.02, 150, 210)
+    assert (said["months"][0], said["months"][11]) == ("January", "December")
+
+
+def test_without_a_cube_the_page_has_no_curve(tmp_path):
+    run = make_run(tmp_path, height=40, width=50, maps=1)
+    page = render_report(run.out, run.record)
+    assert 'id="curve"' not in page
+    assert '"curves": null' in page
