@@ -68,6 +68,7 @@ class Layout:
     bands : description of each band
     colours : RGBA by value, for a raster of classes
     tags : GDAL metadata
+    levels : how many there are, the raster itself included
     """
 
     grid: GeoBox
@@ -76,6 +77,12 @@ class Layout:
     bands: Sequence[str]
     colours: Mapping[int, tuple[int, int, int, int]] | None
     tags: Mapping[str, str]
+    levels: int
+
+
+def levels_of(side: int) -> int:
+    """Levels of a COG whose longer side has so many pixels: down to one that fits in a block."""
+    return overviews.levels_until(side, BLOCK)
 
 
 def limit_block_cache(megabytes: int = 128) -> None:
@@ -117,7 +124,7 @@ def _write_levels(
     folder: Path, values: Raster, layout: Layout, check: Callable[[NDArray[Any], Window], None]
 ) -> list[list[tuple[Window, int]]]:
     """Write a raster and its overviews as ``0.tif``, ``1.tif``, ...; returns the windows of each, with their CRC-32."""
-    levels = overviews.sizes(*layout.grid.shape.yx, BLOCK)
+    levels = overviews.sizes(*layout.grid.shape.yx, layout.levels)
     written: list[list[tuple[Window, int]]] = [[] for _ in levels]
     source, first = values, 0
     while True:

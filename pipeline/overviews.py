@@ -41,12 +41,14 @@ def mean_of_four(values: NDArray[np.uint8], nodata: int) -> NDArray[np.uint8]:
     return np.where(known > 0, mean, nodata).astype(np.uint8)
 
 
-def sizes(height: int, width: int, least: int) -> list[tuple[int, int]]:
-    """Rows and columns of a raster and of its overviews, down to the first that is not above `least` on either side."""
-    levels = [(height, width)]
-    while max(levels[-1]) > least:
-        levels.append((-(-levels[-1][0] // 2), -(-levels[-1][1] // 2)))
-    return levels
+def sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
+    """Rows and columns of a raster and of the overviews above it, so many levels in all."""
+    return [(-(-height // 2**level), -(-width // 2**level)) for level in range(levels)]
+
+
+def levels_until(length: int, least: int) -> int:
+    """Levels, the raster itself included, until one is not above `least` on its longer side, here `length`."""
+    return 1 + max(0, (-(-length // least) - 1).bit_length())
 
 
 def _four(values: NDArray[np.uint8], nodata: int) -> list[NDArray[np.uint8]]:

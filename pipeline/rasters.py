@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from timesenmap.pipeline import legend, overviews
-from timesenmap.pipeline.cog import BLOCK, Layout, Raster, build_cog
+from timesenmap.pipeline.cog import BLOCK, Layout, Raster, build_cog, levels_of
 
 __all__ = [
     "BLOCK",
@@ -41,6 +41,7 @@ def write_class_map(
     classes: Sequence[legend.LegendClass],
     *,
     tags: Mapping[str, str],
+    levels: int | None = None,
 ) -> None:
     """Write a class map: COG with colour table and mode overviews, ``.tif.aux.xml`` with names, ``.qml`` style.
 
@@ -56,6 +57,8 @@ def write_class_map(
         Code, name and colour of every class, present or not; ``legend.UNKNOWN`` among them where 255 may occur.
     tags
         GDAL metadata of the file (title, year, licence line, ...).
+    levels
+        Overviews and the map itself; by default down to one that fits in a block. All sheets of a map have as many.
 
     Raises
     ------
@@ -79,38 +82,57 @@ def write_class_map(
             path.with_suffix(".qml"): legend.qml(legend.palette_pipe(entries)),
         },
         tags=tags,
+        levels=levels,
     )
 
 
-def write_confidence_map(path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
+def write_confidence_map(
+    path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str], levels: int | None = None
+) -> None:
     """Write confidence, uint8 (y, x) 0..100 percent and 255 = no data: COG with averaged overviews, ``.qml``.
 
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=["confidence (%)"], tags=tags)
+    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=["confidence (%)"], tags=tags, levels=levels)
 
 
 def write_probability_map(
-    path: Path, values: Raster, grid: GeoBox, classes: Sequence[legend.LegendClass], *, tags: Mapping[str, str]
+    path: Path,
+    values: Raster,
+    grid: GeoBox,
+    classes: Sequence[legend.LegendClass],
+    *,
+    tags: Mapping[str, str],
+    levels: int | None = None,
 ) -> None:
     """Write the probability of every class, uint8 (class, y, x) 0..100 percent and 255 = no data: COG, ``.qml``.
 
     Bands are in the order of ``classes`` and described by their names; overviews are averages.
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=[entry.name for entry in classes], tags=tags)
+    names = [entry.name for entry in classes]
+    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=names, tags=tags, levels=levels)
 
 
-def write_observation_map(path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
+def write_observation_map(
+    path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str], levels: int | None = None
+) -> None:
     """Write months seen, uint8 (y, x) 0..12 and 255 = no data: COG with averaged overviews, ``.qml``.
 
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.OBSERVATIONS, bands=["clear months"], tags=tags)
+    _write_ramp_map(path, values, grid, ramp=legend.OBSERVATIONS, bands=["clear months"], tags=tags, levels=levels)
 
 
 def _write_ramp_map(
-    path: Path, values: Raster, grid: GeoBox, *, ramp: legend.Ramp, bands: Sequence[str], tags: Mapping[str, str]
+    path: Path,
+    values: Raster,
+    grid: GeoBox,
+    *,
+    ramp: legend.Ramp,
+    bands: Sequence[str],
+    tags: Mapping[str, str],
+    levels: int | None,
 ) -> None:
     _write_map(
         path,
@@ -123,6 +145,7 @@ def _write_ramp_map(
         colours=None,
         sidecars={path.with_suffix(".qml"): legend.qml(legend.ramp_pipe(ramp))},
         tags=tags,
+        levels=levels,
     )
 
 
@@ -138,6 +161,7 @@ def _write_map(
     colours: Mapping[int, tuple[int, int, int, int]] | None,
     sidecars: Mapping[Path, str],
     tags: Mapping[str, str],
+    levels: int | None,
 ) -> None:
     height, width = grid.shape
     if grid.crs is None:
@@ -149,7 +173,7 @@ def _write_map(
         raise ValueError(f"{path.name}: the grid is not north-up (transform {tuple(grid.affine)[:6]})")
     is_allowed = np.zeros(256, dtype=bool)
     is_allowed[list(allowed)] = True
-    layout = Layout(grid, nodata, halve, bands, colours, tags)
+    layout = Layout(grid, nodata, halve, bands, colours, tags, levels or levels_of(max(height, width)))
     with _workshop(path) as folder:
         cog = build_cog(folder, values, layout, partial(_check, is_allowed=is_allowed, name=path.name))
         for sidecar, text in sidecars.items():

@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from timesenmap.pipeline.legend import LegendEntry
-from timesenmap.pipeline.overviews import mean_of_four, mode_of_four, sizes
+from timesenmap.pipeline.overviews import levels_until, mean_of_four, mode_of_four, sizes
 from timesenmap.pipeline.rasters import write_class_map, write_confidence_map
 
 
@@ -83,8 +83,18 @@ def test_all_levels_are_those_of_gdal(tmp_path, kind):
     [
         ((512, 512), [(512, 512)]),
         ((513, 4), [(513, 4), (257, 2)]),
+        ((1024, 3), [(1024, 3), (512, 2)]),
         ((1100, 2049), [(1100, 2049), (550, 1025), (275, 513), (138, 257)]),
     ],
 )
 def test_sizes_are_halved_until_a_level_is_small(size, expected):
-    assert sizes(*size, 512) == expected
+    assert sizes(*size, levels_until(max(size), 512)) == expected
+
+
+def test_levels_are_those_of_repeated_halving():
+    for length in [*range(1, 5000), 65536, 65537, 100_000]:
+        sides = [length]
+        while sides[-1] > 512:
+            sides.append(-(-sides[-1] // 2))
+        assert levels_until(length, 512) == len(sides)
+        assert [side for side, _ in sizes(length, 1, len(sides))] == sides
