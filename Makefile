@@ -26,7 +26,7 @@ test-online: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m online tests
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(TOPICS)
 
 # docs/example.ipynb, executed again where it stands.
 notebook: $(VENV)/.installed-notebook

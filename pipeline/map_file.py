@@ -69,7 +69,7 @@ class ClassMap:
     @property
     def confidence_path(self) -> Path:
         """Where ``make-map`` puts the confidence of this map; there may be no such file."""
-        return self.path.with_name(f"{self.path.stem}.confidence.tif")
+        return self.path.with_name(f"{self.path.stem}.confidence{self.path.suffix}")
 
     @property
     def record(self) -> GridRecord:

@@ -166,7 +166,7 @@ def _percent_layer(file: str, title: str, what: str, record: RunRecord) -> _Laye
 
 def _observation_layer(record: RunRecord) -> _Layer:
     return _Layer(
-        file="observations.tif",
+        file=record.observation_map,
         title=legend.OBSERVATIONS.title,
         abstract=f"Number of the twelve months with a clear observation. {_abstract(record)}",
         provider="gdal",

@@ -1,43 +1,37 @@
 """The maps of a run as cloud-optimised GeoTIFFs, each with its legend beside it.
 
-Strategy: values are read block row by block row, of many bands block by block (a lazily read Zarr array will do), into
-a tiled GeoTIFF in a temporary folder beside the target; GDAL's COG driver makes the map with its overviews from that;
-the result is read back and compared before it takes the target's name. So memory stays at one block row, a full disk is
-an error and not a broken map, and nothing is left behind on failure. The bytes depend on the input alone.
+A map is made in a temporary folder beside the target (:mod:`timesenmap.pipeline.cog`) and takes the target's name when
+it is whole and has been read back: a full disk is an error and not a broken map, and nothing is left behind on failure.
 """
 
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import rasterio
-import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
-from timesenmap.pipeline import legend
+from timesenmap.pipeline import legend, overviews
+from timesenmap.pipeline.cog import BLOCK, Layout, Raster, build_cog, levels_of
 
-BLOCK = 512
+__all__ = [
+    "BLOCK",
+    "NO_CLASS",
+    "NO_VALUE",
+    "Raster",
+    "write_class_map",
+    "write_confidence_map",
+    "write_observation_map",
+    "write_probability_map",
+]
+
 NO_CLASS = 0
 NO_VALUE = 255
-
-
-class Raster(Protocol):
-    """Values (y, x) or (band, y, x), read by slicing: a NumPy array, a ``zarr.Array``, ..."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(y, x) or (band, y, x)."""
-
-    def __getitem__(self, key: Any, /) -> Any:
-        """Values of a window."""
 
 
 def write_class_map(
@@ -47,6 +41,7 @@ def write_class_map(
     classes: Sequence[legend.LegendClass],
     *,
     tags: Mapping[str, str],
+    levels: int | None = None,
 ) -> None:
     """Write a class map: COG with colour table and mode overviews, ``.tif.aux.xml`` with names, ``.qml`` style.
 
@@ -62,6 +57,8 @@ def write_class_map(
         Code, name and colour of every class, present or not; ``legend.UNKNOWN`` among them where 255 may occur.
     tags
         GDAL metadata of the file (title, year, licence line, ...).
+    levels
+        Overviews and the map itself; by default down to one that fits in a block. All sheets of a map have as many.
 
     Raises
     ------
@@ -77,7 +74,7 @@ def write_class_map(
         grid,
         nodata=NO_CLASS,
         allowed=[NO_CLASS, *(entry.code for entry in entries)],
-        overviews="mode",
+        halve=overviews.mode_of_four,
         bands=["class"],
         colours=legend.colour_table(entries),
         sidecars={
@@ -85,38 +82,57 @@ def write_class_map(
             path.with_suffix(".qml"): legend.qml(legend.palette_pipe(entries)),
         },
         tags=tags,
+        levels=levels,
     )
 
 
-def write_confidence_map(path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
+def write_confidence_map(
+    path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str], levels: int | None = None
+) -> None:
     """Write confidence, uint8 (y, x) 0..100 percent and 255 = no data: COG with averaged overviews, ``.qml``.
 
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=["confidence (%)"], tags=tags)
+    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=["confidence (%)"], tags=tags, levels=levels)
 
 
 def write_probability_map(
-    path: Path, values: Raster, grid: GeoBox, classes: Sequence[legend.LegendClass], *, tags: Mapping[str, str]
+    path: Path,
+    values: Raster,
+    grid: GeoBox,
+    classes: Sequence[legend.LegendClass],
+    *,
+    tags: Mapping[str, str],
+    levels: int | None = None,
 ) -> None:
     """Write the probability of every class, uint8 (class, y, x) 0..100 percent and 255 = no data: COG, ``.qml``.
 
     Bands are in the order of ``classes`` and described by their names; overviews are averages.
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=[entry.name for entry in classes], tags=tags)
+    names = [entry.name for entry in classes]
+    _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=names, tags=tags, levels=levels)
 
 
-def write_observation_map(path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str]) -> None:
+def write_observation_map(
+    path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str], levels: int | None = None
+) -> None:
     """Write months seen, uint8 (y, x) 0..12 and 255 = no data: COG with averaged overviews, ``.qml``.
 
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
-    _write_ramp_map(path, values, grid, ramp=legend.OBSERVATIONS, bands=["clear months"], tags=tags)
+    _write_ramp_map(path, values, grid, ramp=legend.OBSERVATIONS, bands=["clear months"], tags=tags, levels=levels)
 
 
 def _write_ramp_map(
-    path: Path, values: Raster, grid: GeoBox, *, ramp: legend.Ramp, bands: Sequence[str], tags: Mapping[str, str]
+    path: Path,
+    values: Raster,
+    grid: GeoBox,
+    *,
+    ramp: legend.Ramp,
+    bands: Sequence[str],
+    tags: Mapping[str, str],
+    levels: int | None,
 ) -> None:
     _write_map(
         path,
@@ -124,11 +140,12 @@ def _write_ramp_map(
         grid,
         nodata=NO_VALUE,
         allowed=[*range(ramp.minimum, ramp.maximum + 1), NO_VALUE],
-        overviews="average",
+        halve=overviews.mean_of_four,
         bands=bands,
         colours=None,
         sidecars={path.with_suffix(".qml"): legend.qml(legend.ramp_pipe(ramp))},
         tags=tags,
+        levels=levels,
     )
 
 
@@ -139,11 +156,12 @@ def _write_map(
     *,
     nodata: int,
     allowed: Sequence[int],
-    overviews: str,
+    halve: overviews.Halve,
     bands: Sequence[str],
     colours: Mapping[int, tuple[int, int, int, int]] | None,
     sidecars: Mapping[Path, str],
     tags: Mapping[str, str],
+    levels: int | None,
 ) -> None:
     height, width = grid.shape
     if grid.crs is None:
@@ -155,52 +173,9 @@ def _write_map(
         raise ValueError(f"{path.name}: the grid is not north-up (transform {tuple(grid.affine)[:6]})")
     is_allowed = np.zeros(256, dtype=bool)
     is_allowed[list(allowed)] = True
-
+    layout = Layout(grid, nodata, halve, bands, colours, tags, levels or levels_of(max(height, width)))
     with _workshop(path) as folder:
-        flat, cog = folder / "flat.tif", folder / "cog.tif"
-        profile = {
-            "driver": "GTiff",
-            "dtype": "uint8",
-            "count": len(bands),
-            **({"interleave": "pixel"} if len(bands) > 1 else {}),
-            "height": height,
-            "width": width,
-            "crs": CRS.from_wkt(grid.crs.to_wkt()),
-            "transform": grid.affine,
-            "nodata": nodata,
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
-            "compress": "DEFLATE",
-            "zlevel": 1,
-            "bigtiff": "IF_SAFER",
-        }
-        written = 0
-        with rasterio.open(flat, "w", **profile) as target:
-            target.update_tags(**{**tags, "AREA_OR_POINT": "Area"})
-            for number, description in enumerate(bands, start=1):
-                target.set_band_description(number, description)
-            if colours is not None:
-                target.write_colormap(1, dict(colours))
-                target.colorinterp = [ColorInterp.palette]
-            for window in _windows(height, width, len(bands)):
-                block = _block(values, window, is_allowed, path)
-                target.write(block, window=window)
-                written = zlib.crc32(block.data, written)
-        rasterio.shutil.copy(
-            flat,
-            cog,
-            driver="COG",
-            compress="DEFLATE",
-            predictor="NO",
-            blocksize=BLOCK,
-            overviews="IGNORE_EXISTING",
-            overview_resampling=overviews,
-            bigtiff="IF_SAFER",
-        )
-        # GDAL reports a failed write of the last blocks (disk full) only on closing, where rasterio does not look.
-        if _checksum(cog) != written:
-            raise OSError(f"{path}: the map read back differs from what was written; is the disk full?")
+        cog = build_cog(folder, values, layout, partial(_check, is_allowed=is_allowed, name=path.name))
         for sidecar, text in sidecars.items():
             (folder / sidecar.name).write_text(text, encoding="utf-8")
         for sidecar in sidecars:
@@ -208,35 +183,14 @@ def _write_map(
         cog.replace(path)  # last: where the map is, its legend is
 
 
-def _block(values: Raster, window: Window, is_allowed: NDArray[np.bool_], path: Path) -> NDArray[np.uint8]:
-    """Values (band, y, x) of a window, contiguous; ValueError where one has no meaning."""
-    y0, y1 = window.row_off, window.row_off + window.height
-    x0, x1 = window.col_off, window.col_off + window.width
-    block = np.asarray(values[y0:y1, x0:x1])[None] if len(values.shape) == 2 else np.asarray(values[:, y0:y1, x0:x1])
+def _check(block: NDArray[Any], window: Window, *, is_allowed: NDArray[np.bool_], name: str) -> None:
+    """Refuse values (band, y, x) of a window that no map may hold."""
     if block.dtype != np.uint8:
-        raise ValueError(f"{path.name}: values are {block.dtype}, a map holds uint8")
-    meaningful = is_allowed[block]
-    if not meaningful.all():
-        bad = np.unique(block[~meaningful]).tolist()
-        raise ValueError(f"{path.name}: rows {y0}-{y1 - 1} hold values without a meaning: {bad}")
-    return np.ascontiguousarray(block)
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32 of the values, in the order in which they are written."""
-    crc = 0
-    with rasterio.open(path) as source:
-        for window in _windows(source.height, source.width, source.count):
-            crc = zlib.crc32(source.read(window=window).tobytes(), crc)
-    return crc
-
-
-def _windows(height: int, width: int, bands: int) -> Iterator[Window]:
-    """Block rows of a single band; blocks of many, as a row of them may not fit in memory."""
-    step = width if bands == 1 else BLOCK
-    for y0 in range(0, height, BLOCK):
-        for x0 in range(0, width, step):
-            yield Window(x0, y0, min(step, width - x0), min(BLOCK, height - y0))
+        raise ValueError(f"{name}: values are {block.dtype}, a map holds uint8")
+    if not all(is_allowed[band].all() for band in block):  # band by band, for the sake of memory
+        bad = np.setdiff1d(block, np.flatnonzero(is_allowed)).tolist()
+        (y0, y1), (x0, x1) = window.toranges()
+        raise ValueError(f"{name}: rows {y0}-{y1 - 1}, columns {x0}-{x1 - 1} hold values without a meaning: {bad}")
 
 
 @contextmanager

@@ -85,6 +85,16 @@ class MapRecord(_Record):
         return self.classes if self.unknown is None else (*self.classes, self.unknown)
 
 
+class SheetRecord(_Record):
+    """One sheet of a map that is a VRT: ``key`` is its row and column, the rest as of maps and grid."""
+
+    key: str
+    file: str
+    sha256: str
+    shape: tuple[int, int]
+    transform: tuple[float, float, float, float, float, float]
+
+
 class ObservationRecord(_Record):
     """How much of the year was seen, inside the AOI."""
 
@@ -130,6 +140,10 @@ class RunRecord(_Record):
     encoder: EncoderRecord
     observations: ObservationRecord
     maps: tuple[MapRecord, ...]
+    observation_map: str = Field("observations.tif", description="file of the months with a clear observation")
+    sheets: dict[str, tuple[SheetRecord, ...]] = Field(
+        default_factory=dict, description="of maps that are VRTs (large areas), by file: the GeoTIFFs they are made of"
+    )
     timings: dict[str, float] = Field(description="seconds by stage, of the run that finished the maps")
     profile: ProfileRecord | None = Field(None, description="where the time went, over all runs that made the maps")
     warnings: tuple[str, ...]

@@ -44,7 +44,7 @@ def render_report(out: Path, record: RunRecord) -> str:
     """Return the page of a run whose maps lie in ``out``."""
     script = _part("report.js")
     layers = _layers(out, record)
-    curves = read_curves(out / CUBE, out / "observations.tif")
+    curves = read_curves(out / CUBE, out / record.observation_map)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -117,7 +117,7 @@ def _layers(out: Path, record: RunRecord) -> list[dict[str, Any]]:
         title = f"{map_record.title}: confidence"
         confidence = _ramp_layer(out / map_record.confidence_map, title, "confidence", legend.CONFIDENCE, record)
         layers.append(confidence | {"id": f"confidence-{i}", "of": "confidence"})
-    layers.append(_ramp_layer(out / "observations.tif", "Months seen", "observations", legend.OBSERVATIONS, record))
+    layers.append(_ramp_layer(out / record.observation_map, "Months seen", "observations", legend.OBSERVATIONS, record))
     return layers
 
 

@@ -19,14 +19,14 @@ from timesenmap.pipeline import figures
 from timesenmap.pipeline.maskers import in_words
 from timesenmap.pipeline.record import MapRecord, RunRecord
 from timesenmap.pipeline.stac_assets import (
-    COG,
     Json,
     class_rows,
     companions,
     file_asset,
-    grid_fields,
+    map_asset,
     probability_asset,
     resolution_fields,
+    sheet_assets,
     slug,
 )
 from timesenmap.pipeline.whole import write_whole
@@ -91,6 +91,8 @@ def _collection(record: RunRecord, items: Sequence[tuple[str, Json]]) -> Json:
     assets: dict[str, Json] = {}
     for _, item in items:
         for key, asset in item["assets"].items():
+            if "sheet" in asset["roles"]:
+                continue
             kept = ("type", "roles") if key == "classes" else ("type", "roles", "title")
             assets.setdefault(key, {field: asset[field] for field in kept})
     return {
@@ -138,8 +140,7 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
         }
     assets = {
         "classes": {
-            **file_asset(out, map_record.class_map, COG, f"{map_record.title}: class of each pixel", ["data"]),
-            **grid_fields(record.grid),
+            **map_asset(out, record, map_record.class_map, f"{map_record.title}: class of each pixel"),
             "bands": [
                 {
                     "name": "class",
@@ -152,10 +153,11 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
             "classification:classes": class_rows(map_record),
         },
         "confidence": {
-            **file_asset(out, map_record.confidence_map, COG, "Confidence in percent", ["data"]),
-            **grid_fields(record.grid),
+            **map_asset(out, record, map_record.confidence_map, "Confidence in percent"),
             "bands": [confidence_band],
         },
+        **sheet_assets(out, record, "classes", map_record.class_map),
+        **sheet_assets(out, record, "confidence", map_record.confidence_map),
         **probability_asset(out, record, map_record),
         **companions(out),
         "style": file_asset(
@@ -183,10 +185,10 @@ def _observation_item(out: Path, record: RunRecord) -> tuple[str, Json]:
     }
     assets = {
         "observations": {
-            **file_asset(out, "observations.tif", COG, "Months with a clear observation", ["data"]),
-            **grid_fields(record.grid),
+            **map_asset(out, record, record.observation_map, "Months with a clear observation"),
             "bands": [band],
         },
+        **sheet_assets(out, record, "observations", record.observation_map),
         **companions(out),
     }
     return "observations", _item(out, record, "observations", f"Observations, {figures.period(record)}", assets=assets)

@@ -14,6 +14,7 @@ from timesenmap.pipeline.workspace import sha256_of
 Json = dict[str, Any]
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+VRT = "application/xml"
 
 
 def file_asset(out: Path, name: str, media_type: str, title: str, roles: Sequence[str]) -> Json:
@@ -26,6 +27,27 @@ def file_asset(out: Path, name: str, media_type: str, title: str, roles: Sequenc
         "roles": list(roles),
         "file:size": path.stat().st_size,
         "file:checksum": f"1220{sha256_of(path)}",
+    }
+
+
+def map_asset(out: Path, record: RunRecord, name: str, title: str) -> Json:
+    """Asset of a whole map: a COG, or the VRT of its sheets."""
+    media_type = VRT if name in record.sheets else COG
+    return {**file_asset(out, name, media_type, title, ["data"]), **grid_fields(record.grid)}
+
+
+def sheet_assets(out: Path, record: RunRecord, key: str, name: str) -> dict[str, Json]:
+    """Assets of a map's sheets, named after the map's own asset; nothing where it is one file.
+
+    Their role is no standard one: who loads all data of an item wants the whole map, once.
+    """
+    return {
+        f"{key}-{sheet.key}": {
+            **file_asset(out, sheet.file, COG, f"{key}, sheet {sheet.key}", ["sheet"]),
+            "proj:shape": list(sheet.shape),
+            "proj:transform": [*sheet.transform, 0.0, 0.0, 1.0],
+        }
+        for sheet in record.sheets.get(name, ())
     }
 
 
@@ -99,8 +121,9 @@ def probability_asset(out: Path, record: RunRecord, map_record: MapRecord) -> di
         }
         for c in map_record.classes
     ]
-    asset = file_asset(out, map_record.probability_map, COG, "Probability of each class in percent", ["data"])
-    return {"probability": {**asset, **grid_fields(record.grid), "bands": bands}}
+    name = map_record.probability_map
+    asset = map_asset(out, record, name, "Probability of each class in percent")
+    return {"probability": {**asset, "bands": bands}, **sheet_assets(out, record, "probability", name)}
 
 
 def slug(text: str) -> str:

@@ -40,7 +40,7 @@ def sometimes(seed: int, *, failing: float, truncated: float) -> Plan:
 
 
 class FlakyServer(ThreadingHTTPServer):
-    """Serves a folder; `plan` names the fault of the n-th request for a path, or None."""
+    """Serves a folder; `plan` names the fault of the n-th request for a path, or None; `sent` are bytes of bodies."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -50,6 +50,7 @@ class FlakyServer(ThreadingHTTPServer):
         self.folder, self.plan = folder, plan
         self.asked: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.sent = 0
         self.lock = threading.Lock()
         self.ended = threading.Event()
 
@@ -121,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        with self.server.lock:
+            self.server.sent += len(body)
         if fault == "empty":
             self._reset()
         elif fault in ("truncated", "stall"):

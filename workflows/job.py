@@ -6,9 +6,11 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from timesenmap.pipeline.cog import BLOCK
 from timesenmap.pipeline.composite import SCL_SET_ASIDE
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
+from timesenmap.pipeline.sheets import SHEET
 
 DEFAULT_CATALOG = "earth-search-c1"
 
@@ -16,6 +18,13 @@ DEFAULT_CATALOG = "earth-search-c1"
 def _tile_size(value: int) -> int:
     if not 16 <= value <= 1024 or value % 16:
         msg = f"{value} is not a multiple of 16 from 16 to 1024"
+        raise ValueError(msg)
+    return value
+
+
+def _sheet_size(value: int) -> int:
+    if value < BLOCK or value % BLOCK:
+        msg = f"{value} is not a multiple of {BLOCK}"
         raise ValueError(msg)
     return value
 
@@ -72,6 +81,11 @@ class Job(BaseModel):
     resolution: float = Field(10.0, gt=0, le=1000, description="pixel size of the maps in metres")
     tile_size: Annotated[int, AfterValidator(_tile_size)] = Field(
         1024, description="unit of work, pixels on a side: a multiple of 16, at most 1024"
+    )
+    sheet_size: Annotated[int, AfterValidator(_sheet_size)] = Field(
+        SHEET,
+        description=f"side in pixels, a multiple of {BLOCK}, of the sheets in which larger maps are written, with a "
+        "VRT that shows them as one",
     )
     keep_embeddings: bool = Field(
         False, description="keep the embeddings (int8), so that new prompts need no encoding again"

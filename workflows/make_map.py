@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import click
-import zarr
 
 from timesenmap.catalogs import find_scenes
 from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
-from timesenmap.pipeline import rasters
 from timesenmap.pipeline.aoi import read_aoi
+from timesenmap.pipeline.cog import limit_block_cache
 from timesenmap.pipeline.cube import composite_tile, create_cube, write_tile
 from timesenmap.pipeline.describe import describe_run
 from timesenmap.pipeline.encode import EncoderRef, check_encoder
@@ -37,19 +36,20 @@ from timesenmap.pipeline.label import (
 )
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.maskers import classes_set_aside, load_masker
-from timesenmap.pipeline.observations import Observations, count_observations
+from timesenmap.pipeline.observations import count_observations
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.record import RunRecord
 from timesenmap.pipeline.stores import stored_bytes
 from timesenmap.pipeline.tiling import Stage, TileRun
-from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed, signature
+from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
 from timesenmap.workflows import demo
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
+from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.options import given, options_of
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
-from timesenmap.workflows.summary import record_of, report_lines, tags_of, unknown_tags
+from timesenmap.workflows.summary import record_of, report_lines
 
 log = logging.getLogger("timesenmap.make_map")
 
@@ -76,6 +76,7 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
         something could not be read or computed; what was finished is kept, and the same job goes on from there.
     """
     stages = stages or Stages(bars=False)
+    limit_block_cache()
     plan = prepare(job, stages)
     plan.require_credentials()
     if retry_failed:
@@ -238,61 +239,10 @@ def label_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: Til
 
 
 def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
-    """Write the maps as cloud-optimised GeoTIFFs with names, colours and styles."""
-    files = (3 if plan.job.probabilities else 2) * len(plan.prompt_sets) + 1
-    with stages.stage("maps", files, "file") as advance:
-        for prompts in plan.prompt_sets:
-            store = str(workspace.labels(prompts.name))
-            tags = tags_of(plan, prompts)
-            valid = signature(labels=plan.labels_signature(prompts), tags=tags)
-            workspace.write_file(
-                f"{prompts.name}.tif",
-                valid,
-                partial(
-                    rasters.write_class_map,
-                    values=zarr.open_array(store, path="class", mode="r"),
-                    grid=plan.grid,
-                    classes=plan.legend(prompts),
-                    tags=tags | unknown_tags(plan, prompts),
-                ),
-            )
-            advance(1)
-            workspace.write_file(
-                f"{prompts.name}.confidence.tif",
-                valid,
-                partial(
-                    rasters.write_confidence_map,
-                    values=zarr.open_array(store, path="confidence", mode="r"),
-                    grid=plan.grid,
-                    tags=tags,
-                ),
-            )
-            advance(1)
-            if plan.job.probabilities:
-                workspace.write_file(
-                    plan.probability_map(prompts),
-                    signature(probabilities=plan.probabilities_signature(prompts), tags=tags),
-                    partial(
-                        rasters.write_probability_map,
-                        values=zarr.open_array(workspace.probabilities(prompts.name), path="probability", mode="r"),
-                        grid=plan.grid,
-                        classes=prompts.classes,
-                        tags=tags,
-                    ),
-                )
-                advance(1)
-        tags = tags_of(plan)
-        workspace.write_file(
-            "observations.tif",
-            signature(cube=plan.cube_signature, tags=tags),
-            partial(
-                rasters.write_observation_map,
-                values=Observations(workspace.cube, plan.aoi, plan.grid),
-                grid=plan.grid,
-                tags=tags,
-            ),
-        )
-        advance(1)
+    """Write the maps as cloud-optimised GeoTIFFs with names, colours and styles; large ones as sheets and a VRT."""
+    with stages.stage("maps", len(plan.map_files), "file") as advance:
+        for one in maps_of(plan, workspace):
+            write_map(one, plan, workspace, advance)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

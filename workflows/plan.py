@@ -17,6 +17,7 @@ from timesenmap.catalogs.bands import BANDS
 from timesenmap.catalogs.missing_passes import expected_passes, missing_in_words
 from timesenmap.model import EncoderConfig
 from timesenmap.model.prompts import PromptSet
+from timesenmap.pipeline import sheets
 from timesenmap.pipeline.aoi import Aoi
 from timesenmap.pipeline.encode import EncoderRef, encoder_of
 from timesenmap.pipeline.errors import MapError
@@ -130,10 +131,20 @@ class Plan:
             embeddings=self.embeddings_signature, prompts=prompts.sha256, from_stored=self.job.keep_embeddings
         )
 
-    @staticmethod
-    def probability_map(prompts: PromptSet) -> str:
-        """File of the probabilities of one prompt set."""
-        return f"{prompts.name}.probability.tif"
+    @cached_property
+    def sheets(self) -> tuple[Tile, ...]:
+        """Sheets that each map is written as; none where it is one file."""
+        return tuple(sheets.cut(self.grid, self.job.sheet_size, self.aoi))
+
+    def map_file(self, name: str) -> str:
+        """File of a map: a GeoTIFF, or the VRT of its sheets."""
+        return f"{name}.vrt" if self.sheets else f"{name}.tif"
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """Maps of the run, as their files are named without suffix."""
+        kinds = ("", ".confidence", ".probability") if self.job.probabilities else ("", ".confidence")
+        return (*(f"{prompts.name}{kind}" for prompts in self.prompt_sets for kind in kinds), "observations")
 
     @property
     def stage_names(self) -> set[str]:
@@ -145,13 +156,9 @@ class Plan:
 
     @property
     def map_files(self) -> set[str]:
-        """Maps of the run, as their files are named."""
-        files = {"observations.tif"}
-        for prompts in self.prompt_sets:
-            files |= {f"{prompts.name}.tif", f"{prompts.name}.confidence.tif"}
-            if self.job.probabilities:
-                files.add(self.probability_map(prompts))
-        return files
+        """Files of all maps, their sheets included."""
+        files = {self.map_file(name) for name in self.map_names}
+        return files | {sheets.sheet_file(name, sheet) for name in self.map_names for sheet in self.sheets}
 
     def unknown_below(self, prompts: PromptSet) -> float:
         """Probability below which pixels stay unknown: the job's, else the prompt set's own; 0 is never."""
@@ -264,6 +271,7 @@ def forecast(plan: Plan) -> list[tuple[str, str]]:
         ),
         ("time", f"about {duration(seconds)} ({reckoned}; encoding as measured)"),
         ("maps", ", ".join(_map_in_words(plan, prompts) for prompts in plan.prompt_sets)),
+        *([("sheets", f"{len(plan.sheets)} a map, {plan.job.sheet_size:,} pixels on a side")] if plan.sheets else []),
     ]
 
 

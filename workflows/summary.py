@@ -11,6 +11,7 @@ from timesenmap.catalogs import Scene
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.figures import licence_line, percent, unknown_rule
+from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.legend import OBSERVATIONS, UNKNOWN, LegendClass
 from timesenmap.pipeline.maskers import in_words
 from timesenmap.pipeline.profile import PHASES
@@ -24,7 +25,9 @@ from timesenmap.pipeline.record import (
     RefusedRecord,
     RunRecord,
     SceneRecord,
+    SheetRecord,
 )
+from timesenmap.pipeline.sheets import sheet_file
 from timesenmap.pipeline.workspace import Workspace, sha256_of
 from timesenmap.workflows.plan import Plan, byte_size
 from timesenmap.workflows.progress import duration
@@ -102,6 +105,8 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
         ),
         observations=observations,
         maps=maps,
+        observation_map=plan.map_file("observations"),
+        sheets=_sheets(plan, workspace),
         timings=dict(seconds),
         profile=_profile(plan, workspace),
         warnings=tuple(_warnings(observations, pixels, plan.missing_passes, maps)),
@@ -192,7 +197,7 @@ def _scene(scene: Scene) -> SceneRecord:
 def _map(plan: Plan, prompts: PromptSet, workspace: Workspace) -> MapRecord:
     totals = workspace.ledger.totals(Plan.labels_stage(prompts))
     pixels, confidence = totals["pixels"], totals["confidence_sum"]
-    class_map = f"{prompts.name}.tif"
+    class_map = plan.map_file(prompts.name)
 
     def counted(cls: LegendClass) -> ClassRecord:
         count = pixels[cls.code]
@@ -205,8 +210,8 @@ def _map(plan: Plan, prompts: PromptSet, workspace: Workspace) -> MapRecord:
         title=prompts.title,
         prompts_sha256=prompts.sha256,
         class_map=class_map,
-        confidence_map=f"{prompts.name}.confidence.tif",
-        probability_map=plan.probability_map(prompts) if plan.job.probabilities else None,
+        confidence_map=plan.map_file(f"{prompts.name}.confidence"),
+        probability_map=plan.map_file(f"{prompts.name}.probability") if plan.job.probabilities else None,
         classes=tuple(counted(cls) for cls in prompts.classes),
         unknown=counted(UNKNOWN) if below else None,
         unknown_below=below,
@@ -214,6 +219,19 @@ def _map(plan: Plan, prompts: PromptSet, workspace: Workspace) -> MapRecord:
         confidence_histogram=tuple(totals["confidence"]),
         checksum=sha256_of(Path(workspace.out) / class_map),
     )
+
+
+def _sheets(plan: Plan, workspace: Workspace) -> dict[str, tuple[SheetRecord, ...]]:
+    def recorded(name: str, sheet: Tile) -> SheetRecord:
+        file, window = sheet_file(name, sheet), sheet.geobox(plan.grid)
+        _, checksum = workspace.ledger.file_signature(file) or ("", sha256_of(workspace.out / file))
+        return SheetRecord(
+            key=sheet.key, file=file, sha256=checksum, shape=sheet.shape, transform=tuple(window.affine)[:6]
+        )
+
+    if not plan.sheets:
+        return {}
+    return {plan.map_file(name): tuple(recorded(name, sheet) for sheet in plan.sheets) for name in plan.map_names}
 
 
 def _warnings(

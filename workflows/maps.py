@@ -1,0 +1,83 @@
+"""The maps of a run: the values each is made of, how it is written, and what it depends on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import zarr
+
+from timesenmap.pipeline import rasters, sheets
+from timesenmap.pipeline.cog import Raster, levels_of
+from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.observations import Observations
+from timesenmap.pipeline.workspace import Workspace, signature
+from timesenmap.workflows.plan import Plan
+from timesenmap.workflows.summary import tags_of, unknown_tags
+
+
+@dataclass(frozen=True)
+class Map:
+    """One map of a run.
+
+    Attributes
+    ----------
+    name : of its file, without suffix
+    valid : signature of all it depends on
+    values : (y, x) or (band, y, x) uint8, of the whole grid
+    write : writes values as a file with its sidecars; takes the path, values and the grid they lie on
+    """
+
+    name: str
+    valid: str
+    values: Raster
+    write: Callable[..., None]
+
+
+def maps_of(plan: Plan, workspace: Workspace) -> Iterator[Map]:
+    """Maps of a run whose tiles are all done, in the order of ``plan.map_names``."""
+    for prompts in plan.prompt_sets:
+        store = str(workspace.labels(prompts.name))
+        tags = tags_of(plan, prompts)
+        valid = signature(labels=plan.labels_signature(prompts), tags=tags)
+        classes = partial(
+            rasters.write_class_map, classes=plan.legend(prompts), tags=tags | unknown_tags(plan, prompts)
+        )
+        yield Map(prompts.name, valid, zarr.open_array(store, path="class", mode="r"), classes)
+        confidence = partial(rasters.write_confidence_map, tags=tags)
+        values = zarr.open_array(store, path="confidence", mode="r")
+        yield Map(f"{prompts.name}.confidence", valid, values, confidence)
+        if plan.job.probabilities:
+            valid = signature(probabilities=plan.probabilities_signature(prompts), tags=tags)
+            values = zarr.open_array(workspace.probabilities(prompts.name), path="probability", mode="r")
+            probability = partial(rasters.write_probability_map, classes=prompts.classes, tags=tags)
+            yield Map(f"{prompts.name}.probability", valid, values, probability)
+    tags = tags_of(plan)
+    seen = Observations(workspace.cube, plan.aoi, plan.grid)
+    observations = partial(rasters.write_observation_map, tags=tags)
+    yield Map("observations", signature(cube=plan.cube_signature, tags=tags), seen, observations)
+
+
+def write_map(one: Map, plan: Plan, workspace: Workspace, advance: Callable[[int], None]) -> None:
+    """Write a map as one file, or as sheets and their VRT; files that stand are kept, another form of it is removed.
+
+    `advance` is told of each file.
+    """
+    grid, name = plan.grid, plan.map_file(one.name)
+    if not plan.sheets:
+        workspace.write_file(name, one.valid, partial(one.write, values=one.values, grid=grid))
+        advance(1)
+        sheets.remove_other_form(workspace.out, one.name, [name])
+        return
+    valid = signature(map=one.valid, sheet_size=plan.job.sheet_size)
+    levels = levels_of(plan.job.sheet_size)
+    files: dict[Tile, Path] = {}
+    for sheet in plan.sheets:
+        file = sheets.sheet_file(one.name, sheet)
+        values, window = sheets.SheetValues(one.values, sheet), sheet.geobox(grid)
+        workspace.write_file(file, valid, partial(one.write, values=values, grid=window, levels=levels))
+        files[sheet] = workspace.out / file
+        advance(1)
+    workspace.write_file(name, valid, partial(sheets.write_mosaic, sheets=files, grid=grid))
+    advance(1)
+    sheets.remove_other_form(workspace.out, one.name, [name, *(sheets.sheet_file(one.name, s) for s in plan.sheets)])
