@@ -1,4 +1,4 @@
-"""A VRT of sheets dropped alone into real QGIS (Debian: qgis, python3-qgis): names, colours, pixels near and from afar."""
+"""A VRT of sheets dropped alone into real QGIS (Debian: qgis, python3-qgis): names, colours, pixels far and near."""
 
 import json
 import os
