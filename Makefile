@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PINNED := $(shell sed -n -E '/^(torch|torchvision)==/p' constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PINNED)
 
-.PHONY: demo test test-integration test-online bench miniature starter starter-evaluation lint wheel-test clean
+.PHONY: demo test test-integration test-online bench miniature notebook screenshots starter starter-evaluation lint wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/make-map --demo --out demo
@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not integration and not online" tests
 
-test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask
+test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask $(VENV)/.installed-notebook
 	tests/integration/install-debian-packages
 	PYTHON=$(BIN)/python tests/integration/install-servers
 	PYTHON=$(BIN)/python tests/integration/install-stac-validator
@@ -27,6 +27,19 @@ test-online: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py $(TOPICS)
+
+# docs/example.ipynb, executed again where it stands.
+notebook: $(VENV)/.installed-notebook
+	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/jupyter-execute --inplace --timeout 1800 docs/example.ipynb
+
+# docs/images: the demonstration, and belgium-2018 where its scenes are, in real QGIS and in a browser (Debian).
+screenshots: demo $(VENV)/.installed-dev
+	tests/integration/install-debian-packages
+	$(BIN)/python tests/integration/screenshots.py demo --name demo
+	if [ -e $(PARCELS)/catalog.json ]; then \
+	    $(BIN)/make-map --aoi 501360,5629040,502000,5629680 --aoi-crs EPSG:32631 --start 2017-12 \
+	        --catalog $(PARCELS)/catalog.json --prompts land-cover --out out/belgium-2018 && \
+	    $(BIN)/python tests/integration/screenshots.py out/belgium-2018 --name belgium-2018; fi
 
 # The paper in small: simulated places, drawn photos, a small CLIP trained on them and frozen, then the paper's training.
 miniature: $(VENV)/.installed-dev
@@ -56,7 +69,7 @@ starter-evaluation: $(SIMULATED)
 	    --encoder $(STARTER) --out $(EVALUATION)
 	$(BIN)/evaluate-encoder parcels --labels $(PARCELS)/labels_CT.tif --catalog $(PARCELS)/catalog.json --start 2017-12 \
 	    $$(printf ' --prompts %s' model/weights/parcels-*.yaml) --encoder $(STARTER) --out $(EVALUATION)
-	$(BIN)/evaluate-encoder left-out --config model/weights/starter.yaml $(ALL_SERIES) --out $(EVALUATION)
+	$(BIN)/evaluate-encoder left-out --config model/weights/starter.yaml $(ALL_SERIES) --epochs 24 --out $(EVALUATION)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -81,6 +94,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable ".[train,cluster,dev,simulate]"
+	touch $@
+
+$(VENV)/.installed-notebook: $(VENV)/.installed
+	$(PIP) --editable ".[notebook]"
 	touch $@
 
 $(VENV)/.installed-csmask: $(VENV)/.installed-dev

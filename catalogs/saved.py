@@ -108,6 +108,8 @@ def scenes_of_maps(catalog: str) -> Path | None:
     CatalogError
         The scenes are not where the link says.
     """
+    if catalog in ("", *profile_names()):
+        return None
     path = Path(catalog).expanduser()
     path = path / "catalog.json" if path.is_dir() else path
     try:

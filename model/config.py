@@ -23,7 +23,7 @@ PAPER_SPAN: Final = (2089.0, 2598.45, 3214.5, 3620.45, 4033.61, 4613.0, 4825.45,
 PAPER_TOWER: Final = "open_clip:ViT-B-32-quickgelu/openai"
 MINILM_TOWER: Final = "sentence-transformers:all-MiniLM-L6-v2"
 
-Size = Literal["paper", "small"]
+Size = Literal["paper", "medium", "small"]
 
 
 class EncoderConfig(BaseModel):
@@ -106,6 +106,15 @@ SIZES: Final[Mapping[Size, Mapping[str, Any]]] = {
         "embedding": 512,
         "text_tower": PAPER_TOWER,
     },
+    "medium": {
+        "width": 192,
+        "depth": 4,
+        "heads": 6,
+        "feedforward": 384,
+        "presence": True,
+        "embedding": 384,
+        "text_tower": MINILM_TOWER,
+    },
     "small": {
         "width": 128,
         "depth": 3,
@@ -116,7 +125,7 @@ SIZES: Final[Mapping[Size, Mapping[str, Any]]] = {
         "text_tower": MINILM_TOWER,
     },
 }
-"""Fields of EncoderConfig that make a size; both have the two-layer head and GELU of the paper."""
+"""Fields of EncoderConfig that make a size; all have the two-layer head and GELU of the paper."""
 
 
 def parse_config(values: Mapping[str, Any], *, source: str) -> EncoderConfig:

@@ -214,7 +214,7 @@ class Encoder:
 def new_encoder(
     size: str, *, seed: int = 0, device: str = "auto", precision: str = "auto", **overrides: Any
 ) -> Encoder:
-    """Encoder of a size (``paper`` or ``small``) with fresh weights drawn from ``seed``.
+    """Encoder of a size (``paper``, ``medium`` or ``small``) with fresh weights drawn from ``seed``.
 
     ``overrides`` are fields of EncoderConfig. The global random state is left as it was.
     """

@@ -56,6 +56,33 @@ def info_nce(
     return functional.cross_entropy(logits.float(), own)
 
 
+def soft_cross_entropy(anchors: Tensor, vectors: Tensor, scale: Tensor | float, probability: Tensor) -> Tensor:
+    """Mean over the batch of the cross-entropy between given probabilities and softmax(scale * cosine).
+
+    Source: Hinton et al. 2015, arXiv 1503.02531.
+
+    Parameters
+    ----------
+    anchors
+        (B, d) unit vectors.
+    vectors
+        (K, d) unit vectors of what is asked.
+    scale
+        1 / temperature.
+    probability
+        (B, K) probability of each, NaN where it is not asked of an anchor: the softmax is over the others.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+    """
+    asked = torch.isfinite(probability)
+    logits = (scale * anchors @ vectors.T).float().masked_fill(~asked, -math.inf)
+    told = functional.log_softmax(logits, -1).masked_fill(~asked, 0.0)
+    return -(probability.nan_to_num(0.0) * told).sum(-1).mean()
+
+
 class TargetQueue(nn.Module):
     """The latest targets of earlier batches, oldest overwritten first.
 

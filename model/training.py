@@ -32,6 +32,7 @@ from timesenmap.model.series import (
     spatial_cells,
     split_by_group,
 )
+from timesenmap.model.teachers import lessons_of
 from timesenmap.model.torchvision_cpu import ensure_torchvision
 from timesenmap.model.towers import embed_texts
 from timesenmap.model.training_config import (
@@ -60,7 +61,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPORTED_VERSIONS: Final = ("timesenmap", "torch", "lightning", "numpy", "pandas", "sentence-transformers")
+REPORTED_VERSIONS: Final = (
+    "timesenmap", "torch", "lightning", "scikit-learn", "numpy", "pandas", "sentence-transformers"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,10 @@ def train(
         reflectance, labelled, sources, captions, lambda texts: embed_texts(texts, spec).astype(np.float32), config
     )
     vectors = mean_vectors(pairs.sentences)
+    lessons = None
+    if config.teacher.weight:
+        log.info("growing forests that label %d series", config.teacher.lessons)
+        lessons = lessons_of(pairs, config.teacher, np.random.default_rng([config.seed, 3]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
@@ -233,6 +240,8 @@ def train(
         labelled=held_out_labels,
         vectors=vectors,
         finest=data.finest(captions),
+        lessons=lessons,
+        teacher=config.teacher,
     )
     log.info("training on %d series, validating on %d", len(reflectance), len(held_out))
     epochs = fit(module, config, resume=resume, progress=progress)

@@ -58,6 +58,15 @@ class NoiseConfig(_Model):
     value: float = Field(default=0.004, description="added to each value (reflectance): noise", ge=0)
 
 
+class TeacherConfig(_Model):
+    """Soft labels from forests of each source (``teachers``)."""
+
+    weight: float = Field(default=0.0, description="what they count beside the contrast; 0: none", ge=0)
+    lessons: int = Field(default=60_000, description="mixtures of series, labelled once before training", gt=0)
+    batch: int = Field(default=256, description="lessons a step", gt=0)
+    trees: int = Field(default=300, description="of each of a source's two forests", gt=0)
+
+
 Pooling = Literal["mean", "random", "attention"]
 
 
@@ -162,6 +171,7 @@ class TrainingConfig(RunConfig):
     landcover_share: float = Field(
         default=0.3, description="share of draws whose sentence names the land cover, not the crop", ge=0, le=1
     )
+    teacher: TeacherConfig = TeacherConfig()
 
 
 class PhotoTrainingConfig(RunConfig):

@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import Labelled
 from timesenmap.model.gathering import gathered, undealt
-from timesenmap.model.losses import Scale, TargetQueue, info_nce
+from timesenmap.model.losses import Scale, TargetQueue, info_nce, soft_cross_entropy
 from timesenmap.model.masking import draw_masking
 from timesenmap.model.pooling import AttentionPooling
-from timesenmap.model.training_config import RunConfig
-from timesenmap.model.training_data import EpochBatches, Floats, Ints, PairBatch, Pairs
+from timesenmap.model.teachers import Lessons
+from timesenmap.model.training_config import RunConfig, TeacherConfig
+from timesenmap.model.training_data import EpochBatches, Floats, Ints, PairBatch, Pairs, with_noise
 from timesenmap.model.training_scores import accuracy, mean_class_accuracy, question
 
 MONITORED = "validation/score"
@@ -65,10 +66,13 @@ class TrainingModule(LightningModule):
         the numbers of those asked together.
     pooling
         What makes one target of several photos, trained along; only for pairs whose targets are (B, photos, d).
+    lessons, teacher
+        Series with soft labels of the captions, and what they count.
     """
 
     spared: Tensor | None
     distractors: Tensor
+    caption_vectors: Tensor
 
     def __init__(
         self,
@@ -81,6 +85,8 @@ class TrainingModule(LightningModule):
         vectors: Floats,
         finest: Ints,
         pooling: AttentionPooling | None = None,
+        lessons: Lessons | None = None,
+        teacher: TeacherConfig | None = None,
     ) -> None:
         super().__init__()
         self.run = config
@@ -93,6 +99,9 @@ class TrainingModule(LightningModule):
         self.vectors = vectors
         self.finest = finest
         self.pooling = pooling
+        self.lessons = lessons
+        self.teacher = teacher or TeacherConfig()
+        self.register_buffer("caption_vectors", torch.from_numpy(vectors), persistent=False)
         self.samples = config.samples or len(pairs.weights)
         spared = pairs.spared
         self.register_buffer("spared", None if spared is None else torch.from_numpy(spared), persistent=False)
@@ -149,8 +158,18 @@ class TrainingModule(LightningModule):
         self.queue.push(*whole)  # the same on every device
         # Lightning averages gradients over the devices: a part counts by its rows.
         loss = loss * (len(anchors) * len(parts) / len(whole.groups))
+        if self.lessons is not None:
+            loss = loss + self.teacher.weight * self._taught(self.lessons, batch_idx)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(anchors))
         return loss
+
+    def _taught(self, lessons: Lessons, batch_idx: int) -> Tensor:
+        """Loss of some lessons: whole series, each device's own."""
+        rng = np.random.default_rng([self.run.seed, self.current_epoch, batch_idx, 2, self.global_rank])
+        drawn = lessons.take(rng.integers(len(lessons), size=self.teacher.batch))
+        series = torch.from_numpy(with_noise(drawn.reflectance, self.run.noise, rng)).to(self.device)
+        probability = torch.from_numpy(drawn.probability).to(self.device)
+        return soft_cross_entropy(self.encoder(series), self.caption_vectors, self.scale(), probability)
 
     def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002
         """Keep the scale within its bound."""

@@ -19,7 +19,7 @@ from timesenmap.pipeline.rasters import NO_VALUE
 
 # As pictures carry it: NDVI in steps of 0.02, so 0..100, and 255 where a month was not seen.
 STEP = 0.02
-MOST_POINTS = 100_000  # of a page: under 0.7 MB
+MOST_POINTS = 100_000  # of a page: 0.6 MB for the 92,416 of the demonstration
 _LONGEST = 16_000 // 12, 16_000  # rows (twelve months lie below each other), columns: what every browser decodes
 
 
@@ -58,6 +58,8 @@ def ndvi(red: NDArray[np.uint16], infrared: NDArray[np.uint16]) -> NDArray[np.ui
 def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> Curves | None:
     """Read the curves of a map's pixels from its cube, block by block; None where the cube was not kept.
 
+    All of the cube is decoded, however few points are kept: 1.4 million pixels a second of one core.
+
     Parameters
     ----------
     cube
@@ -88,9 +90,11 @@ def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> C
                 inside = source.read(1, window=Window.from_slices((y0, y1), (x0, x1)))[chosen] != NO_VALUE
                 if not inside.any():
                     continue
-                block = np.asarray(reflectance[:, :, y0:y1, x0:x1])[:, bands]
-                red, infrared = block[:, 0, *chosen], block[:, 1, *chosen]
-                values[:, i[0] : i[-1] + 1, j[0] : j[-1] + 1] = np.where(inside, ndvi(red, infrared), 255)
+                block = np.asarray(reflectance[:, :, y0:y1, x0:x1])[:, bands][..., rows[i] - y0, :][
+                    ..., columns[j] - x0
+                ]
+                year = np.where(inside, ndvi(block[:, 0], block[:, 1]), 255)
+                values[:, i[0] : i[-1] + 1, j[0] : j[-1] + 1] = year
     return Curves(values, every)
 
 

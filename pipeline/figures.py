@@ -1,5 +1,6 @@
 """Numbers and words that several descriptions of a run share: areas, period, places in the grid's CRS."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,11 +136,16 @@ def scenes(record: RunRecord) -> str:
 
 
 def attribution(record: RunRecord) -> str:
-    """Return the licence line with the year of the data, as the Copernicus terms ask for."""
-    if any(letter.isdigit() for letter in record.attribution):
-        return record.attribution
-    years = sorted({month[:4] for month in record.observations.months})
-    return f"{record.attribution} {'-'.join(years)}"
+    """Return the licence line of a run's scenes."""
+    return licence_line(record.attribution, record.observations.months)
+
+
+def licence_line(credit: str, months: Sequence[str]) -> str:
+    """Return the credit of scenes with the years of the data, as the Copernicus terms ask for; months are 'YYYY-MM'."""
+    if any(letter.isdigit() for letter in credit):
+        return credit
+    years = sorted({month[:4] for month in months})
+    return f"{credit} {'-'.join(years)}"
 
 
 def extent(grid: GridRecord) -> shapely.Polygon:

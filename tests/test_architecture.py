@@ -75,7 +75,7 @@ def plain_forward(module: TimeSenCLIP, reflectance: torch.Tensor) -> torch.Tenso
     return out / out.norm(dim=-1, keepdim=True)
 
 
-@pytest.mark.parametrize("size", ["small", "paper"])
+@pytest.mark.parametrize("size", ["small", "medium", "paper"])
 def test_equals_pytorchs_transformer_encoder_in_full_size(size: str) -> None:
     module, x = network(size), series(24)
     x[::3, 4] = np.nan
@@ -216,7 +216,7 @@ def counted_flops(run: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-@pytest.mark.parametrize("size", ["small", "paper"])
+@pytest.mark.parametrize("size", ["small", "medium", "paper"])
 @pytest.mark.parametrize("head", ["mlp", "linear"])
 def test_flops_per_pixel_is_what_torch_counts(size: str, head: str) -> None:
     module = network(size, head=head)
@@ -259,5 +259,5 @@ def test_scaling_follows_the_bands() -> None:
     assert config.low == (PAPER_LOW[DEFAULT_BANDS.index("B08")], PAPER_LOW[0])
     assert config.span == (PAPER_SPAN[DEFAULT_BANDS.index("B08")], PAPER_SPAN[0])
     assert isinstance(config, EncoderConfig)
-    with pytest.raises(ModelError, match="'huge' is no encoder size: choose one of paper, small"):
+    with pytest.raises(ModelError, match="'huge' is no encoder size: choose one of paper, medium, small"):
         config_of_size("huge")

@@ -13,7 +13,7 @@ from timesenmap.model import Encoder, ModelError, new_encoder
 from timesenmap.model import encoder as encoder_module
 from timesenmap.model.config import DEFAULT_BANDS
 
-SIZES = ("small", "paper")
+SIZES = ("small", "medium", "paper")
 PRECISIONS = ("float32", "bfloat16")
 
 

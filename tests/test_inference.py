@@ -40,7 +40,7 @@ def largest_difference(module: TimeSenCLIP, x: torch.Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("size", ["small", "paper"])
+@pytest.mark.parametrize("size", ["small", "medium", "paper"])
 def test_full_sizes(size: str) -> None:
     module = network(size)
     assert largest_difference(module, series(module, 30)) < 5e-6
@@ -62,7 +62,7 @@ def test_every_shape_of_input(patch: int, frames: int, annual_position: str) -> 
     assert largest_difference(module, series(module, 30, frames)) < 5e-6
 
 
-@pytest.mark.parametrize("size", ["small", "paper"])
+@pytest.mark.parametrize("size", ["small", "medium", "paper"])
 def test_bfloat16_keeps_the_direction(size: str) -> None:
     module = network(size)
     x = series(module, 100)

@@ -539,6 +539,29 @@ def test_belgium_maps_lie_on_the_ten_metre_grid(belgium_out: Path) -> None:
             assert set(np.unique(raster.read(1))) <= codes | unknown
 
 
+def test_belgium_maps_say_what_they_are(belgium_out: Path) -> None:
+    record = RunRecord.read(belgium_out / "run.json")
+    shared = {
+        "PERIOD": "2017-12-01/2018-12-01",
+        "SCENES": "98",
+        "MASKER": "scl",
+        "CATALOGUE": record.catalogue,
+        "ATTRIBUTION": "Contains modified Copernicus Sentinel data 2017-2018",
+    }
+    with rasterio.open(belgium_out / "observations.tif") as raster:
+        title = {"TITLE": "Months with a clear observation, 2017-12 to 2018-11"}
+        assert raster.tags().items() >= (shared | title).items()
+    for made in record.maps:
+        own = {
+            "TITLE": f"{made.title}, 2017-12 to 2018-11",
+            "ENCODER": f"{record.encoder.name} sha256:{record.encoder.sha256}",
+            "PROMPTS": f"{made.prompt_set} sha256:{made.prompts_sha256}",
+        }
+        for name in (made.class_map, made.confidence_map):
+            with rasterio.open(belgium_out / name) as raster:
+                assert raster.tags().items() >= (shared | own).items()
+
+
 def test_belgium_record_says_what_was_used(belgium_out: Path) -> None:
     record = json.loads((belgium_out / "run.json").read_text())
     assert len(record["scenes"]) == 98

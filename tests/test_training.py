@@ -156,7 +156,7 @@ def test_files_that_are_no_configuration_are_refused(tmp_path):
 def test_the_configuration_of_the_shipped_encoder_is_valid():
     path = Path(sys.modules["timesenmap.model"].__path__[0]) / "weights" / "starter.yaml"
     config = resolve_config(path, {"series": ["x.parquet"]})
-    assert config.size == "small"
+    assert config.size == "medium"
     west, south, east, north = config.split.exclude[0]
     bounds = (3.0193, 50.8130, 3.0284, 50.8189)  # of belgium-2018
     assert west < bounds[0]
@@ -500,10 +500,16 @@ class KilledError(RuntimeError):
     """Stands for the end of the process: nothing of ours catches it."""
 
 
-@pytest.mark.parametrize(("learn", "average"), [(False, None), (True, None), (True, 0.9)])
-def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monkeypatch, learn, average):
-    split = {"validation": 0.2 if learn else 0.0, "test": 0.2}
-    changes = {"learn_temperature": learn, "average": average, "split": split}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"split": {"validation": 0.0, "test": 0.2}},
+        {"learn_temperature": True},
+        {"learn_temperature": True, "average": 0.9},
+        {"teacher": {"weight": 2.0, "lessons": 300, "batch": 32, "trees": 5}},
+    ],
+)
+def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monkeypatch, changes):
     alone = train(make_config(files, out=files / "alone.safetensors", **changes))
     killed = make_config(files, out=files / "killed.safetensors", **changes)
     whole = EpochBatches.__getitem__

@@ -10,9 +10,9 @@ import rasterio
 from timesenmap.catalogs import Scene
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.model.prompts import PromptSet
-from timesenmap.pipeline.figures import percent, unknown_rule
+from timesenmap.pipeline.figures import licence_line, percent, unknown_rule
 from timesenmap.pipeline.grid import Tile
-from timesenmap.pipeline.legend import UNKNOWN, LegendClass
+from timesenmap.pipeline.legend import OBSERVATIONS, UNKNOWN, LegendClass
 from timesenmap.pipeline.maskers import in_words
 from timesenmap.pipeline.profile import PHASES
 from timesenmap.pipeline.record import (
@@ -44,7 +44,8 @@ def tags_of(plan: Plan, prompts: PromptSet | None = None) -> dict[str, str]:
         "SCENES": str(len(plan.search.scenes)),
         "MASKER": in_words(plan.masker.identity),
         "CATALOGUE": plan.search.profile.title,
-        "ATTRIBUTION": plan.search.profile.attribution,
+        "ATTRIBUTION": licence_line(plan.search.profile.attribution, _months(plan)),
+        "TITLE": f"{OBSERVATIONS.title}, {_period_words(plan)}",
     }
     if prompts is not None:
         tags |= {
@@ -66,7 +67,7 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
     seen = workspace.ledger.totals("cube")
     pixels = seen["pixels"][0]
     observations = ObservationRecord(
-        months=tuple(f"{year}-{month:02d}" for year, month in plan.period.months),
+        months=_months(plan),
         scenes_by_month=plan.scenes_by_month(),
         clear_share_by_month=tuple(round(n / pixels, 6) if pixels else 0.0 for n in seen["clear_by_month"]),
         clear_months_histogram=tuple(seen["clear_months"]),
@@ -161,6 +162,10 @@ def _profile(plan: Plan, workspace: Workspace) -> ProfileRecord:
         bytes_written=spent.bytes_written,
         bound=f"{PHASES[most]} took {percent(seconds[most] / (sum(seconds.values()) or 1.0))} of the time",
     )
+
+
+def _months(plan: Plan) -> tuple[str, ...]:
+    return tuple(f"{year}-{month:02d}" for year, month in plan.period.months)
 
 
 def _period_words(plan: Plan) -> str:

@@ -1,0 +1,109 @@
+"""Soft labels of forests: who teaches, about what, and how much it counts."""
+
+import numpy as np
+import pytest
+import torch
+from test_training import TABLE, make_config, make_series, pairs_of
+from torch.nn import functional
+
+from timesenmap.model.config import DEFAULT_BANDS
+from timesenmap.model.errors import ModelError
+from timesenmap.model.losses import soft_cross_entropy
+from timesenmap.model.series import SIMULATED
+from timesenmap.model.teachers import DIFFERENCES, features, lessons_of, mixed
+from timesenmap.model.training_config import TeacherConfig
+
+FEW = TeacherConfig(weight=1.0, lessons=600, trees=20)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    frame = make_series(600)
+    simulated = frame["label"].isin(["F"]) & (np.arange(len(frame)) % 2 == 0)
+    frame.loc[simulated, "dataset"] = SIMULATED
+    return pairs_of(frame, make_config(tmp_path, landcover_share=0.25))
+
+
+def test_a_source_teaches_about_its_own_captions_only(pairs):
+    lessons = lessons_of(pairs, FEW, np.random.default_rng(0))
+    asked = np.isfinite(lessons.probability)
+    kinds = {
+        tuple(TABLE.names[number] for number in np.flatnonzero(row)): int((asked == row).all(1).sum())
+        for row in np.unique(asked, axis=0)
+    }
+    # north has maize, wheat and water, of the land covers cropland and water; south cropland and forest at both levels.
+    assert set(kinds) == {("maize", "wheat", "water"), ("cropland", "water"), ("cropland", "forest")}
+    np.testing.assert_allclose(np.nansum(lessons.probability, 1), 1, atol=1e-5)
+    measured = pairs.sources != SIMULATED
+    share = pairs.weights[pairs.sources == "north"].sum() / pairs.weights[measured].sum()
+    assert kinds["maize", "wheat", "water"] == pytest.approx(600 * share * 0.75, abs=1)
+    assert kinds["cropland", "water"] == pytest.approx(600 * share * 0.25, abs=1)
+    assert sum(kinds.values()) == pytest.approx(600, abs=3)
+
+
+def test_forests_know_what_is_far_from_doubtful(pairs):
+    lessons = lessons_of(pairs, FEW, np.random.default_rng(0))
+    same = lessons_of(pairs, FEW, np.random.default_rng(0))
+    np.testing.assert_array_equal(same.probability, lessons.probability)
+    # Mixtures within a few percent of a series of the source are named as it is.
+    known = pairs.reflectance[pairs.sources == "north"].reshape(-1, 120)
+    truth = pairs.labelled.caption[pairs.sources == "north"]
+    rows = np.flatnonzero(np.isfinite(lessons.probability[:, TABLE.numbers["maize"]]))
+    distance = np.linalg.norm(lessons.reflectance[rows].reshape(-1, 1, 120) - known, axis=2)
+    near = distance.min(1) < np.quantile(distance.min(1), 0.2)
+    told = np.nanargmax(lessons.probability[rows], 1)
+    assert np.mean(told[near] == truth[distance.argmin(1)][near]) > 0.95
+    assert np.nanmax(lessons.probability[rows], 1).min() < 0.7  # and those halfway between two are doubted
+
+
+def test_mixtures_lie_between_their_two_and_miss_what_either_misses():
+    rng = np.random.default_rng(1)
+    first, second = rng.random((2, 50, 12, 10), np.float32)
+    first[:, 3] = np.nan
+    second[:, :, 2] = np.nan
+    first[7], second[7] = np.nan, second[7]
+    first[7, 0] = 0.5
+    second[7, 0] = np.nan  # nothing in common
+    series = mixed(first, second, rng)
+    gone = np.isnan(first) | np.isnan(second)
+    others = np.arange(50) != 7
+    np.testing.assert_array_equal(np.isnan(series[others]), gone[others])
+    np.testing.assert_array_equal(series[7], first[7])
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    there = ~gone
+    assert (series[there] >= low[there] - 1e-6).all()
+    assert (series[there] <= high[there] + 1e-6).all()
+    share = ((series - first) / (second - first))[others & (np.arange(50) != 7), 0, 0]
+    assert share.min() < 0.2
+    assert share.max() > 0.8
+
+
+def test_forests_see_reflectance_and_normalised_differences():
+    series = np.random.default_rng(2).random((4, 12, 10), np.float32)
+    series[1, 5] = np.nan
+    seen = features(series).reshape(4, 12, 10 + len(DIFFERENCES))
+    np.testing.assert_array_equal(seen[..., :10], series)
+    red, infrared = (series[..., DEFAULT_BANDS.index(band)] for band in ("B04", "B08"))
+    np.testing.assert_allclose(seen[..., 10], (infrared - red) / (infrared + red), rtol=1e-5)
+    assert np.isnan(seen[1, 5]).all()
+
+
+def test_soft_cross_entropy_is_that_of_torch_over_what_is_asked():
+    rng = np.random.default_rng(3)
+    anchors, vectors = (functional.normalize(torch.from_numpy(rng.normal(size=(n, 8))).float(), dim=1) for n in (5, 6))
+    vectors.requires_grad_()
+    probability = torch.full((5, 6), torch.nan)
+    probability[:, [0, 2, 5]] = torch.from_numpy(rng.dirichlet(np.ones(3), 5)).float()
+    loss = soft_cross_entropy(anchors, vectors, 7.0, probability)
+    expected = functional.cross_entropy(7.0 * anchors @ vectors[[0, 2, 5]].T, probability[:, [0, 2, 5]])
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert (vectors.grad[[1, 3, 4]] == 0).all()
+    assert torch.isfinite(vectors.grad).all()
+
+
+def test_where_nobody_can_teach_it_is_said(tmp_path):
+    frame = make_series(60)
+    frame["dataset"] = SIMULATED
+    with pytest.raises(ModelError, match="no measured source has 20 series of two captions"):
+        lessons_of(pairs_of(frame, make_config(tmp_path)), FEW, np.random.default_rng(0))
