@@ -61,7 +61,7 @@ def open_maps(out: str | PathLike[str]) -> xr.Dataset:
         maps[f"{name}_confidence"] = confidence.assign_attrs(long_name=f"{one.title}: confidence", units="percent")
         if one.probability_map is not None:
             maps[f"{name}_probability"] = _probability(folder / one.probability_map, one, name)
-    months = _band(folder / "observations.tif")
+    months = _band(folder / record.observation_map)
     maps["observations"] = months.assign_attrs(long_name=legend.OBSERVATIONS.title, units="1")
     dataset = xr.Dataset(maps)
     dataset.attrs = {

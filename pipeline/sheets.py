@@ -5,6 +5,7 @@ pixel for pixel. Sheets that the area does not touch are left out. The VRT has c
 sheets, and overviews that are read from theirs; its paths are relative.
 """
 
+import glob
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def remove_other_form(out: Path, name: str, kept: Sequence[str]) -> None:
     """
     found = [out / f"{name}.tif", out / f"{name}.vrt"]
     if (out / FOLDER).is_dir():
-        found += sorted((out / FOLDER).glob(f"{name}.r[0-9]*c[0-9]*.tif"))
+        found += sorted((out / FOLDER).glob(f"{glob.escape(name)}.r[0-9]*c[0-9]*.tif"))
     for path in found:
         if path.relative_to(out).as_posix() not in kept:
             path.unlink(missing_ok=True)

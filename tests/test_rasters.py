@@ -1,6 +1,7 @@
 """Maps on disk, read back with rasterio, GDAL's own tools and rio-cogeo."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tracemalloc
@@ -335,3 +336,12 @@ def test_confidence_style_is_the_ramp(tmp_path):
     text = (tmp_path / "c.qml").read_text(encoding="utf-8")
     for _, colour in CONFIDENCE.stops:
         assert f'color="{colour}"' in text
+
+
+def test_the_block_cache_is_limited_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setenv("GDAL_CACHEMAX", "64")
+    cog.limit_block_cache()
+    assert os.environ["GDAL_CACHEMAX"] == "64"
+    monkeypatch.delenv("GDAL_CACHEMAX")
+    cog.limit_block_cache()
+    assert os.environ["GDAL_CACHEMAX"] == "128"
