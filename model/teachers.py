@@ -129,8 +129,10 @@ def _lessons(
         return None
     known = pairs.reflectance[rows]
     forests = (
-        ExtraTreesClassifier(trees, min_samples_leaf=3, class_weight="balanced", random_state=_seed(rng)),
-        RandomForestClassifier(trees, class_weight="balanced", random_state=_seed(rng)),
+        ExtraTreesClassifier(trees, class_weight="balanced", random_state=_seed(rng)),
+        RandomForestClassifier(
+            trees, max_features=0.15, min_samples_leaf=2, class_weight="balanced_subsample", random_state=_seed(rng)
+        ),
     )
     for forest in forests:
         forest.fit(features(known), truth[rows])

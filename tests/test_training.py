@@ -157,7 +157,7 @@ def test_files_that_are_no_configuration_are_refused(tmp_path):
 def test_the_configuration_of_the_shipped_encoder_is_valid():
     path = Path(sys.modules["timesenmap.model"].__path__[0]) / "weights" / "starter.yaml"
     config = resolve_config(path, {"series": ["x.parquet"]})
-    assert config.size == "medium"
+    assert config.size == "small"
     west, south, east, north = config.split.exclude[0]
     bounds = (3.0193, 50.8130, 3.0284, 50.8189)  # of belgium-2018
     assert west < bounds[0]
