@@ -100,7 +100,7 @@ def through_stackstac(scenes: Sequence[Scene], grid: GeoBox) -> xr.DataArray:
         item["properties"]["proj:epsg"] = 32631
         items.append(item)
     options: dict[str, Any] = {"epsg": 32631, "resolution": 10, "bounds": tuple(grid.boundingbox), "chunksize": _CHUNK}
-    options |= {"rescale": False, "dtype": np.dtype("float32")}
+    options |= {"rescale": False, "dtype": np.dtype("float32"), "fill_value": np.float32(np.nan)}
     dn = stackstac.stack(items, assets=list(BANDS), resampling=Resampling.bilinear, **options)
     scl = stackstac.stack(items, assets=[SCL], resampling=Resampling.nearest, **options).isel(band=0, drop=True)
     return _median(dn, scl)
