@@ -25,7 +25,7 @@ test-online: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m online tests
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(TOPICS)
 
 # The paper in small: simulated places, drawn photos, a small CLIP trained on them and frozen, then the paper's training.
 miniature: $(VENV)/.installed-dev
