@@ -122,9 +122,8 @@ def through_odc(scenes: Sequence[Scene], grid: GeoBox) -> xr.DataArray:
 def _median(dn: xr.DataArray, scl: xr.DataArray) -> xr.DataArray:
     clear = ~scl.isin(list(SCL_SET_ASIDE)) & dn.notnull().all("band")
     masked = dn.where(clear).assign_coords(month=("time", dn.time.dt.month.values))
-    median: xr.DataArray = (
-        (masked - 1000).drop_vars(set(masked.coords) - {"time", "month"}).groupby("month").median("time")
-    )
+    numbers = (masked - 1000).drop_vars(set(masked.coords) - {"time", "month"})
+    median: xr.DataArray = numbers.groupby("month").median("time").transpose("month", "band", "y", "x")
     return median
 
 
