@@ -1,4 +1,5 @@
 import json
+import threading
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.radiometry import Scaling
 from timesenmap.catalogs.scenes import Scene
 from timesenmap.catalogs.search import find_scenes
+from timesenmap.pipeline import load, observe
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cube import create_cube, open_cube, tile_checksum, write_tile
 from timesenmap.pipeline.errors import MapError, SceneReadError
@@ -305,6 +307,34 @@ def test_the_graph_of_a_year_stays_small(scenes):
     grid = GeoBox((1024, 1024), GRID.affine, GRID.crs)
     months = [(scenes * 6)[:count] for count in (6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 5, 5)]
     assert len(graph_of(laid_out(months, grid))) <= 300
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_months_follow_each_other(scenes, monkeypatch, threads):
+    """Memory is that of a month and of what threads have in hand: scenes that are read wait for no other month."""
+    lock, waiting, most = threading.Lock(), 0, 0
+    read, compose = load.read_layer, observe.composite
+
+    def counted_read(layer, *args, **options):
+        nonlocal waiting, most
+        if layer.address == layer.mask:
+            with lock:
+                waiting += 1
+                most = max(most, waiting)
+        return read(layer, *args, **options)
+
+    def counted_compose(dn, *args, **options):
+        nonlocal waiting
+        result = compose(dn, *args, **options)
+        with lock:
+            waiting -= len(dn)
+        return result
+
+    monkeypatch.setattr(load, "read_layer", counted_read)
+    monkeypatch.setattr(observe, "composite", counted_compose)
+    whole(scenes, threads=threads)
+    assert waiting == 0
+    assert 3 <= most <= 3 + threads  # three scenes a month
 
 
 @pytest.mark.parametrize(("count", "blocks"), [(23, 1), (24, 4)])
