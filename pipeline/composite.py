@@ -1,12 +1,15 @@
 """One month's composite: the masked median of its observations, computed on integers.
 
-Pure NumPy, and fast, because a country has 10^12 of these numbers: time is sorted with a network of
-element-wise minimum and maximum, which runs over whole rows of pixels in SIMD registers, where ``np.sort`` along
-a short axis and ``np.nanmedian`` call a routine for every pixel.
+Pure NumPy, and fast, because a country has 10^12 of these numbers: the middle of the observations is found with a
+network of element-wise minimum and maximum, which runs over whole rows of pixels in SIMD registers, where ``np.sort``
+along a short axis and ``np.nanmedian`` call a routine for every pixel. What is not clear becomes, in turn, the largest
+and the smallest number, so that the middle of all is the middle of what is clear, in the same places for every pixel.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +18,13 @@ SCL_SET_ASIDE = frozenset({0, 1, 3, 8, 9, 10})
 """Scene classes that are no clear view of the ground: no data, saturated or defective, cloud shadow, cloud of medium
 and high probability, thin cirrus (Sentinel-2 Products Specification Document, "Scene Classification")."""
 
-# Pixels sorted at a time: the observations of one band then stay in the cache of a core.
+# Pixels at a time: the observations of one band then stay in the cache of a core.
 _STRIP = 1 << 15
 
 
 def composite(
-    dn: NDArray[np.uint16],
-    scl: NDArray[np.uint8],
+    dn: Sequence[NDArray[np.uint16]] | NDArray[np.uint16],
+    scl: Sequence[NDArray[np.unsignedinteger[Any]]] | NDArray[np.unsignedinteger[Any]],
     multiply: NDArray[np.float64],
     add: NDArray[np.float64],
     *,
@@ -36,9 +39,9 @@ def composite(
     Parameters
     ----------
     dn
-        Digital numbers (time, band, y, x), 0 = no data.
+        Digital numbers (time, band, y, x), 0 = no data: one array, or one (band, y, x) for each scene.
     scl
-        Scene classification (time, y, x).
+        Scene classification (time, y, x), 0 to 255, likewise.
     multiply, add
         (time, band): reflectance * 10000 = dn * multiply + add.
     set_aside
@@ -59,100 +62,187 @@ def composite(
     ValueError
         Shapes that do not belong together.
     """
-    times, bands, height, width = dn.shape
-    if scl.shape != (times, height, width) or multiply.shape != (times, bands) or add.shape != (times, bands):
-        msg = f"dn {dn.shape}, scl {scl.shape}, multiply {multiply.shape}, add {add.shape} do not belong together"
+    times, (bands, height, width) = len(dn), _shape(dn)
+    shapes = {one.shape for one in dn}, {one.shape for one in scl}
+    fit = len(scl) == times and (not times or shapes == ({(bands, height, width)}, {(height, width)}))
+    if not fit or multiply.shape != (times, bands) or add.shape != (times, bands):
+        msg = f"dn {times} of {shapes[0]}, scl {len(scl)} of {shapes[1]}, multiply {multiply.shape}, add {add.shape}"
+        raise ValueError(f"{msg} do not belong together")
+    reflectance = np.zeros((bands, height, width), np.uint16)
+    clear = np.zeros((height, width), np.uint8)
+    numbers = list(range(times)) if passes is None else list(passes)
+    if len(numbers) != times:
+        msg = f"{len(numbers)} numbers of passes for {times} scenes"
         raise ValueError(msg)
-    reflectance = np.zeros((bands, height * width), np.uint16)
-    clear = np.zeros(height * width, np.uint8)
-    if times == 0:
-        return reflectance.reshape(bands, height, width), clear.reshape(height, width)
-    together = _together(range(times) if passes is None else passes, times)
     looks_clear = np.ones(256, bool)
     looks_clear[list(set_aside)] = False
-    dn, scl = dn.reshape(times, bands, -1), scl.reshape(times, -1)
-    for first in range(0, height * width, _STRIP):
-        strip = slice(first, first + _STRIP)
-        masked = ~(looks_clear[scl[:, strip]] & (dn[:, :, strip].min(axis=1) > 0))  # (time, strip)
-        for scenes in together:
-            _first_alone(masked, scenes)
-        count = times - masked.sum(axis=0)  # (strip,)
-        clear[strip] = np.minimum(count, 255)
-        if not count.any():
+    step = max(1, _STRIP // max(width, 1))
+    for first in range(0, height, step):
+        rows = slice(first, first + step)
+        seen = _seen([one[:, rows] for one in dn], [one[rows] for one in scl], looks_clear, numbers)
+        if not seen.positions:
             continue
-        # Where the two middle ones of the clear observations are in (time, strip) once that is sorted and flat.
-        place = np.arange(len(count))
-        middle = (count - 1).clip(0) // 2 * len(count) + place, (count // 2).clip(0, times - 1) * len(count) + place
-        seen = count > 0
+        clear[rows] = np.minimum(seen.count, 255)
         for band in range(bands):
-            median = _masked_median(dn[:, band, strip], masked, middle, multiply[:, band], add[:, band])
-            reflectance[band, strip] = np.clip(median, 1, 65535) * seen
-    return reflectance.reshape(bands, height, width), clear.reshape(height, width)
+            values = [dn[position][band, rows] for position in seen.positions]
+            scaling = multiply[seen.positions, band], add[seen.positions, band]
+            reflectance[band, rows] = _masked_median(values, seen, *scaling)
+    return reflectance, clear
 
 
-def _together(passes: Sequence[int], times: int) -> list[list[int]]:
-    """Positions of the scenes of each pass that has more than one."""
-    if len(passes) != times:
-        msg = f"{len(passes)} numbers of passes for {times} scenes"
-        raise ValueError(msg)
-    members: dict[int, list[int]] = {}
-    for position, number in enumerate(passes):
-        members.setdefault(number, []).append(position)
-    return [positions for positions in members.values() if len(positions) > 1]
+def _shape(dn: Sequence[NDArray[np.uint16]] | NDArray[np.uint16]) -> tuple[int, int, int]:
+    """Bands, height and width; of an array they are known even without a scene."""
+    bands, height, width = dn.shape[1:] if isinstance(dn, np.ndarray) else dn[0].shape if dn else (0, 0, 0)
+    return bands, height, width
 
 
-def _first_alone(masked: NDArray[np.bool_], scenes: Sequence[int]) -> None:
-    """Mask, in (time, n), every scene of a pass where one before it is not masked."""
-    seen = ~masked[scenes[0]]
-    for scene in scenes[1:]:
-        clear = ~masked[scene]
-        masked[scene] |= seen
-        seen |= clear
+@dataclass(frozen=True)
+class _Seen:
+    """What is clear in a strip of pixels (y, x).
+
+    Attributes
+    ----------
+    positions
+        Scenes that show some of its pixels clearly, the n that matter.
+    keep
+        n arrays (y, x): 65535 where the scene shows the pixel clearly, else 0.
+    fill
+        n arrays (y, x): 65535 where the first, third, ... scene is masked in that pixel, else 0; so that of k masked
+        observations k // 2 become the smallest number, and as many, or one more, the largest.
+    odd
+        Where k is odd.
+    count
+        n - k, uint16.
+    """
+
+    positions: list[int]
+    keep: list[NDArray[np.uint16]]
+    fill: list[NDArray[np.uint16]]
+    odd: NDArray[np.bool_]
+    count: NDArray[np.uint16]
+
+
+def _seen(
+    dn: Sequence[NDArray[np.uint16]],
+    scl: Sequence[NDArray[np.unsignedinteger[Any]]],
+    looks_clear: NDArray[np.bool_],
+    passes: Sequence[int],
+) -> _Seen:
+    positions: list[int] = []
+    keep: list[NDArray[np.uint16]] = []
+    shown: dict[int, NDArray[np.bool_]] = {}  # by a pass so far
+    for position, (bands, classes) in enumerate(zip(dn, scl, strict=True)):
+        clear = looks_clear[classes]
+        if not clear.any():
+            continue
+        for band in bands:
+            clear &= band > 0
+        number = passes[position]
+        before = shown.get(number)
+        if before is None:
+            shown[number] = clear.copy() if passes.count(number) > 1 else clear
+        else:
+            clear &= ~before
+            before |= clear
+        if clear.any():
+            positions.append(position)
+            keep.append(clear * np.uint16(65535))
+    shape = scl[0].shape if len(scl) else (0, 0)
+    odd, count = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
+    fill = []
+    for clear16 in keep:
+        masked = ~clear16
+        fill.append(masked & ~odd)
+        odd ^= masked
+        count += clear16 & 1
+    return _Seen(positions, keep, fill, odd > 0, count)
 
 
 def _masked_median(
-    dn: NDArray[np.uint16],
-    masked: NDArray[np.bool_],
-    middle: tuple[NDArray[np.intp], NDArray[np.intp]],
-    multiply: NDArray[np.float64],
-    add: NDArray[np.float64],
-) -> NDArray[np.int32] | NDArray[np.float64]:
-    """Median over time (time, n) -> (n,), rounded half to even; where nothing is clear the value means nothing."""
-    whole = bool((multiply == 1).all() and (add == np.rint(add)).all() and (np.abs(add) < 2**29).all())
-    values: NDArray[np.uint16] | NDArray[np.int32] | NDArray[np.float64]
-    shift = 0
-    if whole and (add == add[0]).all():
-        # All scenes alike, the common case: sort the numbers as they are, 16 bits each. The sentinel may equal
-        # a real 65535, which does no harm: equal values are interchangeable, and the masked ones are counted.
-        shift = int(add[0])
-        values = np.where(masked, np.uint16(65535), dn)
-    elif whole:
-        values = np.where(masked, np.int32(2**30 - 1), dn + add.astype(np.int32)[:, None])
-    else:
-        values = np.where(masked, 1e300, dn * multiply[:, None] + add[:, None])
-    _sort_time(values)
-    low, high = (values.reshape(-1)[place] for place in middle)
-    if not whole:
-        mean: NDArray[np.float64] = np.rint((low + high) / 2)
-        return mean
-    total: NDArray[np.int32] = low.astype(np.int32) + high.astype(np.int32) + 2 * shift
+    dn: Sequence[NDArray[np.uint16]], seen: _Seen, multiply: NDArray[np.float64], add: NDArray[np.float64]
+) -> NDArray[Any]:
+    """Median over the scenes, each (y, x), rounded half to even and kept within 1..65535; 0 where nothing is clear."""
+    if not (multiply == 1).all() or (add != np.rint(add)).any() or (np.abs(add) >= 2**29).any():
+        observed = [values * m + a for values, m, a in zip(dn, multiply, add, strict=True)]
+        low, high = _middle(_masked(observed, seen, 1e300), seen.odd)
+        mean: NDArray[Any] = np.clip(np.rint((low + high) / 2), 1, 65535)
+        return mean * (seen.count > 0)
+    shift, more = int(add.min()), (add - add.min()).astype(int).tolist()
+    if abs(shift) < 2**15 and all(not a or int(one.max()) + a < 2**16 for one, a in zip(dn, more, strict=True)):
+        # The common case: 16 bits each hold what the numbers are above the smallest offset. The largest may equal a
+        # real 65535, which does no harm: equal values are interchangeable.
+        values = [one + np.uint16(a) if a else one for one, a in zip(dn, more, strict=True)]
+        values = [(one & keep) | fill for one, keep, fill in zip(values, seen.keep, seen.fill, strict=True)]
+        return _mean_of_integers(*_middle(values, seen.odd), shift) * (seen.count > 0)
+    whole = [values + np.int32(a) for values, a in zip(dn, add, strict=True)]
+    low, high = _middle(_masked(whole, seen, 2**30 - 1), seen.odd)
+    total = low + high
     half = total >> 1
-    even: NDArray[np.int32] = half + (total & half & 1)  # x.5 to the even neighbour: half, or the one above
-    return even
+    even: NDArray[Any] = np.clip(half + (total & half & 1), 1, 65535)
+    return even * (seen.count > 0)
 
 
-def _sort_time(values: NDArray[np.generic]) -> None:
-    """Sort (time, n) along time, in place."""
+def _masked(values: Sequence[NDArray[Any]], seen: _Seen, largest: float) -> list[NDArray[Any]]:
+    """Put the largest number, or the smallest, in place of what is not clear."""
+    result = []
+    for one, keep, fill in zip(values, seen.keep, seen.fill, strict=True):
+        limit = one.dtype.type(largest)
+        result.append(np.where(keep > 0, one, np.where(fill > 0, limit, -limit)))
+    return result
+
+
+def _middle(values: list[NDArray[Any]], odd: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Find the two middle values of the clear ones among n; equal where their number is odd. Works on its input.
+
+    With k masked, k // 2 of them smallest and the rest largest, the middle of the clear ones is the middle of all
+    where k is even; where it is odd, the middle is one place, or half a place, further down.
+    """
+    size = len(values)
+    low, high = (size - 1) // 2, size // 2
+    below = max(high - 1, 0)
     spare = np.empty_like(values[0])
-    for low, high in _network(len(values)):
-        np.minimum(values[low], values[high], out=spare)
-        np.maximum(values[low], values[high], out=values[high])
-        values[low] = spare
+    for one, other, smaller, larger in _network(size):
+        a, b = values[one], values[other]
+        if smaller and larger:
+            np.minimum(a, b, out=spare)
+            np.maximum(a, b, out=b)
+            values[one], spare = spare, a
+        elif smaller:
+            np.minimum(a, b, out=a)
+        else:
+            np.maximum(a, b, out=b)
+    if low == high:
+        return np.where(odd, values[below], values[low]), values[high]
+    return values[low], np.where(odd, values[low], values[high])
+
+
+def _mean_of_integers(low: NDArray[np.uint16], high: NDArray[np.uint16], shift: int) -> NDArray[np.uint16]:
+    """Mean plus a shift of less than 2**15 either way, rounded half to even, kept within 1..65535: all in 16 bits."""
+    differ = low ^ high
+    mean = (low & high) + (differ >> 1)  # rounded down
+    mean += differ & (mean + shift % 2) & 1  # x.5 to the even neighbour: this one, or the one above
+    if shift < 0:
+        return np.maximum(mean, 1 - shift) + np.uint16(65536 + shift)
+    return np.minimum(mean, 65535 - shift) + np.uint16(shift)
 
 
 @lru_cache(maxsize=256)
-def _network(size: int) -> tuple[tuple[int, int], ...]:
-    """Comparators of Batcher's odd-even merge sort for `size` values (Knuth, TAOCP vol. 3, 5.2.2, algorithm M)."""
+def _network(size: int) -> tuple[tuple[int, int, bool, bool], ...]:
+    """Comparators that put the middle of `size` values in its places, and which of their two outcomes is used.
+
+    Batcher's odd-even merge sort (Knuth, TAOCP vol. 3, 5.2.2, algorithm M), without what only sorts the rest: the
+    places around the middle, (size - 1) // 2 and size // 2, and for an odd size the one below.
+    """
+    needed = {(size - 1) // 2, size // 2, max(size // 2 - 1, 0)}
+    used: list[tuple[int, int, bool, bool]] = []
+    for low, high in reversed(_sorting_network(size)):
+        if low in needed or high in needed:
+            used.append((low, high, low in needed, high in needed))
+            needed |= {low, high}
+    return tuple(reversed(used))
+
+
+def _sorting_network(size: int) -> list[tuple[int, int]]:
     comparators = []
     top = 1 << max(size - 1, 0).bit_length() >> 1
     p = top
@@ -164,4 +254,4 @@ def _network(size: int) -> tuple[tuple[int, int], ...]:
                 break
             d, q, r = q - p, q >> 1, p
         p >>= 1
-    return tuple(comparators)
+    return comparators

@@ -8,6 +8,7 @@ import numpy as np
 import rasterio.features
 import shapely
 from affine import Affine
+from distributed.system import MEMORY_LIMIT
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
@@ -125,6 +126,16 @@ def aoi_mask(aoi: Aoi, grid: GeoBox) -> NDArray[np.bool_]:
         [area], out_shape=grid.shape, transform=grid.affine, all_touched=False, invert=True
     )
     return inside
+
+
+def default_tile_size(memory: int = MEMORY_LIMIT) -> int:
+    """Side in pixels of the tiles that a worker with so many bytes of memory can make.
+
+    By default what this machine, or the container, has. Blocks of files are 1024 pixels large, so that smaller tiles
+    decode more of them again; a tile of 1024 took 0.8 GiB with six scenes a month, one of 512 a quarter of what it
+    added. The size shows nowhere in a map.
+    """
+    return 1024 if memory >= 2 << 30 else 512 if memory >= 1 << 30 else 256
 
 
 def tiles(grid: GeoBox, size: int, *, aoi: Aoi | None = None) -> list[Tile]:

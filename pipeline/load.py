@@ -1,10 +1,10 @@
 """Scenes as lazy arrays on the grid, through stackstac or odc-stac.
 
-Both libraries only lay out the Dask graph; every pixel of either comes from `read_asset`, so that they cannot
+Both libraries only lay out the Dask graph; every pixel of either comes from `read_layer`, so that they cannot
 differ in what they take for no data, in how they resample, or in what they do when a file cannot be read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -18,17 +18,15 @@ import stackstac
 import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.scenes import Scene
-from timesenmap.pipeline.clouds import Widening
-from timesenmap.pipeline.mask_blocks import BlockMask
-from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION, Masker, load_block_masker
+from timesenmap.pipeline.clouds import NEAR_CLOUD, Widening
+from timesenmap.pipeline.layers import Layer, read_layer
+from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION, Masker
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
-from timesenmap.pipeline.read import AssetSource, asset_source, read_asset
-from timesenmap.pipeline.resample import Method
+from timesenmap.pipeline.read import asset_source
 
 Library = Literal["stackstac", "odc"]
 
@@ -75,7 +73,11 @@ def load_scenes(
     SceneReadError
         While computing: an asset cannot be read. Never taken for no data.
     """
-    dn, scl = lazy_stacks(scenes, geobox, chunk=chunk, reader=reader, gdal=gdal)
+    bands = [{band: Layer(asset_source(scene, band).address, "bilinear") for band in BANDS} for scene in scenes]
+    masks = [{SCL: Layer(asset_source(scene, SCL).address, "nearest")} for scene in scenes]
+    chunks = -1, chunk
+    dn = _stack(scenes, bands, geobox, chunks=chunks, dtype="uint16", reader=reader, gdal=gdal)
+    scl = _stack(scenes, masks, geobox, chunks=chunks, dtype="uint8", reader=reader, gdal=gdal)
     coords = {
         "time": np.array([scene.datetime.replace(tzinfo=None) for scene in scenes], dtype="datetime64[ns]"),
         "id": ("time", np.array([scene.id for scene in scenes])),
@@ -88,41 +90,52 @@ def load_scenes(
     )
 
 
-def lazy_stacks(
+def lazy_observations(
     scenes: Sequence[Scene],
     geobox: GeoBox,
     *,
     chunk: int,
-    reader: Library = "stackstac",
-    gdal: Mapping[str, str] | None = None,
+    set_aside: Collection[int],
     masker: Masker = SCENE_CLASSIFICATION,
     widening: Widening | None = None,
-) -> tuple[da.Array, da.Array]:
-    """Digital numbers and scene classes as `load_scenes` gives them, both (time, band, y, x), without coordinates.
+    reader: Library = "stackstac",
+    gdal: Mapping[str, str] | None = None,
+) -> da.Array:
+    """What there is to see of scenes, lazily: uint16 (time, 11, y, x), the classes that a masker tells, then ten bands.
 
-    The classes are those that `masker` tells; with a `widening` they have its clouds widened.
+    A chunk is one scene on `chunk` x `chunk` pixels. The bands are digital numbers as `load_scenes` gives them, and 0
+    outside the smallest window of the chunk around all pixels whose class is not set aside; with a `widening` the
+    clouds among the classes are widened, and what that adds is `NEAR_CLOUD`. Errors as `load_scenes` has them.
     """
+    aside = tuple(sorted({*set_aside, NEAR_CLOUD}))
+    layers = []
+    for scene in scenes:
+        mask = masker(scene).address
+        bands = {band: Layer(asset_source(scene, band).address, "bilinear", mask, aside) for band in BANDS}
+        layers.append({SCL: Layer(mask, "nearest", mask), **bands})  # the mask first: the bands need it
+    chunks = 1, chunk
+    return _stack(scenes, layers, geobox, chunks=chunks, dtype="uint16", reader=reader, gdal=gdal, widening=widening)
+
+
+def _stack(
+    scenes: Sequence[Scene],
+    layers: Sequence[Mapping[str, Layer]],
+    grid: GeoBox,
+    *,
+    chunks: tuple[int, int],
+    dtype: str,
+    reader: Library,
+    gdal: Mapping[str, str] | None,
+    widening: Widening | None = None,
+) -> da.Array:
+    """Lay out (time, layer, y, x) in chunks of so many scenes (-1 is all) with all their layers, and pixels a side."""
     if not scenes:
         raise ValueError("no scenes to load")
     stack = {"stackstac": _through_stackstac, "odc": _through_odc}.get(reader)
     if stack is None:
         raise ValueError(f"reader {reader!r}: unknown; choose 'stackstac' or 'odc'")
-    settings = dict(gdal or {})
-    bands = [{band: asset_source(scene, band).address for band in BANDS} for scene in scenes]
-    masks = [{SCL: masker(scene).address} for scene in scenes]
-    dn = stack(scenes, bands, geobox, chunk=chunk, dtype="uint16", method="bilinear", gdal=settings)
-    scl = stack(scenes, masks, geobox, chunk=chunk, dtype="uint8", method="nearest", gdal=settings, widening=widening)
-    return dn, scl
-
-
-def _pixels(
-    address: str, grid: GeoBox, *, method: Method, gdal: Mapping[str, str], widening: Widening | None
-) -> NDArray[np.uint16]:
-    """Pixels on a window of the grid of what an address names: an asset, or a mask computed from several."""
-    mask = BlockMask.from_address(address)
-    if mask is not None:
-        return load_block_masker(mask.masker).read(mask, grid, gdal=gdal, widening=widening)
-    return read_asset(AssetSource.from_address(address), grid, method=method, gdal=gdal, widening=widening)
+    addresses = [{name: layer.to_address() for name, layer in named.items()} for named in layers]
+    return stack(scenes, addresses, grid, chunks=chunks, dtype=dtype, gdal=dict(gdal or {}), widening=widening)
 
 
 def _through_stackstac(
@@ -130,11 +143,10 @@ def _through_stackstac(
     addresses: Sequence[Mapping[str, str]],
     grid: GeoBox,
     *,
-    chunk: int,
+    chunks: tuple[int, int],
     dtype: str,
-    method: Method,
     gdal: dict[str, str],
-    widening: Widening | None = None,
+    widening: Widening | None,
 ) -> da.Array:
     bounds = grid.boundingbox
     epsg = grid_crs(grid).to_epsg() or _NO_CODE
@@ -145,10 +157,11 @@ def _through_stackstac(
         {
             "id": scene.id,
             "properties": {"datetime": None, "proj:epsg": epsg, "proj:bbox": tuple(bounds)},
-            "assets": {band: {"href": address} for band, address in named.items()},
+            "assets": {name: {"href": address} for name, address in named.items()},
         }
         for scene, named in zip(scenes, addresses, strict=True)
     ]
+    times, side = chunks
     stacked = stackstac.stack(
         items,
         assets=list(addresses[0]),
@@ -156,11 +169,10 @@ def _through_stackstac(
         bounds=tuple(bounds),
         resolution=(grid.affine.a, -grid.affine.e),
         snap_bounds=False,
-        chunksize=(-1, -1, chunk, chunk),
+        chunksize=(times, -1, side, side),
         dtype=np.dtype(dtype),
         fill_value=np.dtype(dtype).type(0),
         rescale=False,
-        resampling=Resampling[method],
         sortby_date=False,
         xy_coords=False,
         properties=False,
@@ -179,20 +191,17 @@ class _StackstacReader:
         self,
         *,
         url: str,
-        resampling: Resampling,
         dtype: np.dtype[Any],
         grid: GeoBox,
         gdal: dict[str, str],
         widening: Widening | None,
         **_: Any,
     ) -> None:
-        self._address = url
-        self._method: Method = "nearest" if resampling is Resampling.nearest else "bilinear"
+        self._layer = Layer.from_address(url)
         self._dtype, self._grid, self._gdal, self._widening = dtype, grid, gdal, widening
 
     def read(self, window: Window) -> NDArray[np.generic]:
-        part = self._grid[window.toslices()]
-        pixels = _pixels(self._address, part, method=self._method, gdal=self._gdal, widening=self._widening)
+        pixels = read_layer(self._layer, self._grid[window.toslices()], gdal=self._gdal, widening=self._widening)
         return pixels.astype(self._dtype, copy=False)
 
     def close(self) -> None:
@@ -204,11 +213,10 @@ def _through_odc(
     addresses: Sequence[Mapping[str, str]],
     grid: GeoBox,
     *,
-    chunk: int,
+    chunks: tuple[int, int],
     dtype: str,
-    method: Method,
     gdal: dict[str, str],
-    widening: Widening | None = None,
+    widening: Widening | None,
 ) -> da.Array:
     cover = to_lon_lat(outline(grid), grid_crs(grid)) or shapely.box(-180, -90, 180, 90)
     items = []
@@ -218,22 +226,21 @@ def _through_odc(
         for band, address in named.items():
             item.add_asset(band, pystac.Asset(address, media_type="image/tiff", roles=["data"]))
         items.append(item)
-    bands = list(addresses[0])
+    names, (times, side) = list(addresses[0]), chunks
     loaded = odc.stac.load(
         items,
-        bands=bands,
+        bands=names,
         geobox=grid,
         groupby="id",
         preserve_original_order=True,
-        chunks={"x": chunk, "y": chunk},
+        chunks={"x": side, "y": side},
         dtype=dtype,
         nodata=0,
-        resampling=method,
         fail_on_error=True,
         driver=_OdcDriver(gdal, widening),
     )
-    bands_apart = [loaded[band].data for band in bands]  # (time, y, x) each
-    together: da.Array = da.stack(bands_apart, axis=1).rechunk({0: -1, 1: -1})  # type: ignore[no-untyped-call]
+    apart = [loaded[name].data for name in names]  # (time, y, x) each
+    together: da.Array = da.stack(apart, axis=1).rechunk({0: times, 1: -1})  # type: ignore[no-untyped-call]
     return together
 
 
@@ -264,13 +271,12 @@ class _OdcDriver:
 
 class _OdcReader:
     def __init__(self, address: str, gdal: dict[str, str], widening: Widening | None) -> None:
-        self._address, self._gdal, self._widening = address, gdal, widening
+        self._layer, self._gdal, self._widening = Layer.from_address(address), gdal, widening
 
     def read(
         self, cfg: Any, dst_geobox: GeoBox, *, dst: NDArray[Any] | None = None, **_: Any
     ) -> tuple[tuple[slice, slice], NDArray[Any]]:
-        method: Method = "nearest" if cfg.nearest else "bilinear"
-        pixels = _pixels(self._address, dst_geobox, method=method, gdal=self._gdal, widening=self._widening)
+        pixels = read_layer(self._layer, dst_geobox, gdal=self._gdal, widening=self._widening)
         whole = (slice(None), slice(None))
         if dst is None:
             return whole, pixels.astype(cfg.dtype, copy=False)

@@ -1,11 +1,14 @@
 """From scenes to the twelve composites of one tile: which scenes, which month, and the Dask graph."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, product
 
-import dask.array as da
 import numpy as np
 import shapely
+from dask.base import compute
+from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -16,18 +19,26 @@ from timesenmap.pipeline.clouds import NEAR_CLOUD, Widening
 from timesenmap.pipeline.composite import SCL_SET_ASIDE, composite
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.harmonisation import harmonised
-from timesenmap.pipeline.load import Library, lazy_stacks
+from timesenmap.pipeline.layers import forget_masks
+from timesenmap.pipeline.load import Library, lazy_observations
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION, Masker
 from timesenmap.pipeline.passes import passes_of, precedence
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
+from timesenmap.pipeline.remote import is_remote
 
 # A scene is read for a tile when its footprint comes this near, in metres: footprints are simplified outlines.
 # Whoever opens the file finds out exactly; too small a margin would make pixels depend on the tiling.
 _FOOTPRINT_SLACK = 5000.0
 
-# Digital numbers of one block, at most: 12 scenes of 1024 x 1024 pixels.
-_BLOCK_BYTES = 256 << 20
+# Observations of one month on one block, at most: 23 scenes of 1024 x 1024 pixels; and what is read of one band for it.
+_MONTH_BYTES = 512 << 20
+_SOURCE_BYTES = 256 << 20
+
+_STRIP_ROWS = 256
+
+# Enough to hide the time a request takes; each holds one scene at most.
+_REMOTE_THREADS = 16
 
 
 def composite_tile(
@@ -46,9 +57,10 @@ def composite_tile(
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """Make the twelve composites of one tile.
 
-    One Dask graph with a block for each month (five tasks, however many scenes), run by threads of this process
-    whatever scheduler is active: a tile is one task to a cluster. A block is reduced to its composite and copied out
-    as soon as it is read, so that each thread holds the observations of one month on one block and no more.
+    One Dask graph with two tasks for each scene and a few for each month, run by threads of this process whatever
+    scheduler is active: a tile is one task to a cluster. Months follow each other: when the scenes of one are read,
+    they are reduced to its composite and dropped, while other threads read the next. Of a scene the mask is read first,
+    and the bands where it leaves something clear.
 
     Parameters
     ----------
@@ -65,11 +77,12 @@ def composite_tile(
     cloud_dilation
         Metres by which clouds and shadows among them are widened, on each scene's own raster.
     chunk
-        Pixels on a side of a block; by default the whole tile, or as much as keeps a block under 256 MiB.
+        Pixels on a side of a block; by default the whole tile, or as much as keeps the observations of a month on a
+        block under 512 MiB.
     reader, gdal
         See `load_scenes`.
     threads
-        How many; by default one for each core.
+        How many; by default one for each core, and 16 or more where scenes come over a network.
 
     Returns
     -------
@@ -88,78 +101,86 @@ def composite_tile(
     clear = np.zeros((12, *tile.shape), np.uint8)
     # From all scenes, so that it does not depend on the tile which of them are of one pass.
     passes = {id(scene): number for scene, number in zip(scenes, passes_of(scenes), strict=True)}
-    months = scenes_by_month(scenes_near(scenes, geobox), period)
-    seen = [month for month in range(12) if months[month]]
-    if seen:
-        blocks = [
-            month_composite(
-                months[month],
-                geobox,
-                passes=[passes[id(scene)] for scene in months[month]],
-                masker=masker,
-                set_aside=set_aside,
-                cloud_dilation=cloud_dilation,
-                chunk=chunk,
-                reader=reader,
-                gdal=gdal,
-            )
-            for month in seen
-        ]
-        targets: Any = [_Month(reflectance[month], clear[month]) for month in seen]  # anything with __setitem__
+    months = [sorted(month, key=precedence) for month in scenes_by_month(scenes_near(scenes, geobox), period)]
+    tasks = tile_tasks(
+        months,
+        [[passes[id(scene)] for scene in month] for month in months],
+        geobox,
+        reflectance,
+        clear,
+        masker=masker,
+        set_aside=set_aside,
+        cloud_dilation=cloud_dilation,
+        chunk=chunk,
+        reader=reader,
+        gdal=gdal,
+    )
+    try:
         with profile.divided():
-            da.store(blocks, targets, lock=False, scheduler="threads", num_workers=threads)
+            compute(*tasks, scheduler="threads", num_workers=threads or _threads(scenes))  # type: ignore[no-untyped-call]
+    finally:
+        forget_masks()
     return reflectance, clear
 
 
-def month_composite(
-    scenes: Sequence[Scene],
+def tile_tasks(
+    months: Sequence[Sequence[Scene]],
+    passes: Sequence[Sequence[int]],
     geobox: GeoBox,
+    reflectance: NDArray[np.uint16],
+    clear: NDArray[np.uint8],
     *,
-    passes: Sequence[int] | None = None,
     masker: Masker = SCENE_CLASSIFICATION,
     set_aside: Collection[int] = SCL_SET_ASIDE,
     cloud_dilation: float = 0.0,
     chunk: int | None = None,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
-) -> da.Array:
-    """Composite the scenes of one month, lazily.
+) -> list[Delayed]:
+    """Lay out the composites of a tile as tasks that fill arrays, one for some rows of a month.
 
     Parameters
     ----------
-    scenes, geobox, masker, set_aside, cloud_dilation, chunk, reader, gdal
+    months, passes
+        Scenes of each month, and for each scene the number of its pass. Where scenes of one pass show a pixel clearly,
+        the first of them is taken.
+    geobox
+        The tile's window of the grid.
+    reflectance, clear
+        Where the composites go: uint16 (month, 10, y, x) and uint8 (month, y, x).
+    masker, set_aside, cloud_dilation, chunk, reader, gdal
         See `composite_tile`.
-    passes
-        For each scene the number of its pass; by default as `passes_of` finds them among these scenes. Where scenes of
-        one pass show a pixel clearly, the one with the newest processing baseline is taken, of equals the first by id.
-
-    Returns
-    -------
-    dask.array.Array
-        uint16 (1, 11, y, x): reflectance * 10000 of the ten bands, then the number of clear observations; bands and
-        count in one array because a Dask block is one array, and four axes because Dask copies blocks that lose one.
-        Chunks of `chunk` pixels in space; reading and compositing of a chunk are fused into one task.
     """
-    numbers = passes_of(scenes) if passes is None else passes
-    ranked = sorted(zip(scenes, numbers, strict=True), key=lambda pair: precedence(pair[0]))
-    scenes, numbers = [scene for scene, _ in ranked], [number for _, number in ranked]
-    side = chunk or _block_side(len(scenes), geobox)
-    widening = Widening.of(set_aside, cloud_dilation)
-    dn, scl = lazy_stacks(scenes, geobox, chunk=side, reader=reader, gdal=gdal, masker=masker, widening=widening)
-    multiply, add = harmonisation(scenes)
-    packed: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
-        _composite_block,
-        dn,
-        scl,
-        multiply=multiply,
-        add=add,
-        set_aside=tuple(sorted({*set_aside, NEAR_CLOUD})),
-        passes=tuple(numbers),
-        chunks=((1,), (len(BANDS) + 1,), *dn.chunks[2:]),
-        dtype=np.uint16,
-        meta=np.empty((0, 0, 0, 0), np.uint16),
+    scenes = [scene for month in months for scene in month]
+    if not scenes:
+        return []
+    observations = lazy_observations(
+        scenes,
+        geobox,
+        chunk=chunk or _block_side(max(map(len, months)), geobox),
+        set_aside=set_aside,
+        masker=masker,
+        widening=Widening.of(set_aside, cloud_dilation),
+        reader=reader,
+        gdal=gdal,
     )
-    return packed
+    # (time, rows of chunks, columns of chunks)
+    chunks = observations.to_delayed()[:, 0]  # type: ignore[no-untyped-call]
+    compose = delayed(_compose, pure=False)
+    aside = tuple(sorted({*set_aside, NEAR_CLOUD}))
+    tasks, first = [], 0
+    for month, numbers, bands, count in zip(months, passes, reflectance, clear, strict=True):
+        if not month:
+            continue
+        multiply, add = harmonisation(month)
+        for ys, xs, rows, cols in _windows(*observations.chunks[2:]):
+            part = [chunks[first + number, ys, xs] for number in range(len(month))]
+            for strip in _strips(rows.stop - rows.start):
+                whole = slice(rows.start + strip.start, rows.start + strip.stop)
+                target = _Target(bands[:, whole, cols], count[whole, cols])
+                tasks.append(compose(part, strip, target, multiply, add, set_aside=aside, passes=tuple(numbers)))
+        first += len(month)
+    return tasks
 
 
 def harmonisation(scenes: Sequence[Scene]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -187,33 +208,50 @@ def scenes_near(scenes: Sequence[Scene], geobox: GeoBox) -> list[Scene]:
     return [scene for scene in scenes if window.intersects(scene.footprint)]
 
 
-class _Month:
-    """Where Dask stores the blocks of one month: bands and counts apart."""
+@dataclass(frozen=True)
+class _Target:
+    """Where a composite goes: views of the tile's bands (10, y, x) and counts (y, x)."""
 
-    def __init__(self, reflectance: NDArray[np.uint16], clear: NDArray[np.uint8]) -> None:
-        self._reflectance, self._clear = reflectance, clear
-
-    def __setitem__(self, where: tuple[slice, slice, slice, slice], block: NDArray[np.uint16]) -> None:
-        ys, xs = where[2:]
-        self._reflectance[:, ys, xs] = block[0, :-1]
-        self._clear[ys, xs] = block[0, -1]
-
-    def __dask_tokenize__(self) -> int:
-        return id(self)  # a name for the graph without reading, or copying, the arrays
+    bands: NDArray[np.uint16]
+    count: NDArray[np.uint8]
 
 
 @profile.timed("compositing")
-def _composite_block(
-    dn: NDArray[np.uint16],
-    scl: NDArray[np.uint8],
-    *,
+def _compose(
+    observations: Sequence[NDArray[np.uint16]],
+    rows: slice,
+    target: _Target,
     multiply: NDArray[np.float64],
     add: NDArray[np.float64],
+    *,
     set_aside: tuple[int, ...],
     passes: tuple[int, ...],
-) -> NDArray[np.uint16]:
-    reflectance, clear = composite(dn, scl[:, 0], multiply, add, set_aside=set_aside, passes=passes)
-    return np.concatenate([reflectance, clear[None].astype(np.uint16)])[None]
+) -> None:
+    """Composite some rows of one chunk; of each scene there is (1, 11, y, x), its classes first."""
+    dn, scl = [one[0, 1:, rows] for one in observations], [one[0, 0, rows] for one in observations]
+    target.bands[:], target.count[:] = composite(dn, scl, multiply, add, set_aside=set_aside, passes=passes)
+
+
+def _windows(ys: Sequence[int], xs: Sequence[int]) -> Iterator[tuple[int, int, slice, slice]]:
+    """Number and extent (rows, columns) of each chunk, from the sizes of chunks along y and x."""
+    for (row, rows), (col, cols) in product(enumerate(_extents(ys)), enumerate(_extents(xs))):
+        yield row, col, rows, cols
+
+
+def _extents(sizes: Sequence[int]) -> list[slice]:
+    return [slice(last - size, last) for size, last in zip(sizes, accumulate(sizes), strict=True)]
+
+
+def _strips(height: int) -> list[slice]:
+    """Rows that are composited in one task: some tasks a month keep all threads busy until the end."""
+    return [slice(first, min(first + _STRIP_ROWS, height)) for first in range(0, height, _STRIP_ROWS)]
+
+
+def _threads(scenes: Sequence[Scene]) -> int:
+    """Threads that read: one a core, and more where they wait for a service most of the time."""
+    cores = os.cpu_count() or 1
+    remote = any(is_remote(scene.href(band)) for scene in scenes[:1] for band in BANDS)
+    return max(cores, _REMOTE_THREADS) if remote else cores
 
 
 def _block_side(scenes: int, geobox: GeoBox) -> int:
@@ -224,6 +262,7 @@ def _block_side(scenes: int, geobox: GeoBox) -> int:
     """
     side = max(geobox.shape)
     parts = max(1.0, geobox.affine.a / 10.0)
-    while side > 64 and max(2 * scenes * len(BANDS) * side**2, 8 * (side * parts) ** 2) > _BLOCK_BYTES:
+    month = 2 * scenes * (len(BANDS) + 1)
+    while side > 64 and (month * side**2 > _MONTH_BYTES or 8 * (side * parts) ** 2 > _SOURCE_BYTES):
         side = -(-side // 2)
     return side

@@ -2,12 +2,13 @@
 
 import json
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
@@ -105,13 +106,13 @@ class AssetSource:
 
 
 def as_address(scheme: str, fields: Sequence[Any]) -> str:
-    """Write fields as one address, whatever they hold: pystac would turn a backslash of JSON into a slash."""
-    return f"{scheme}:{quote(json.dumps(fields), safe='')}"
+    """Write fields as one address, whatever they hold: letters that no library takes for a path or a query."""
+    return f"{scheme}:{urlsafe_b64encode(json.dumps(fields).encode()).decode()}"
 
 
 def from_address(address: str) -> list[Any]:
     """Read back what `as_address` wrote."""
-    fields: list[Any] = json.loads(unquote(address.partition(":")[2]))
+    fields: list[Any] = json.loads(urlsafe_b64decode(address.partition(":")[2]))
     return fields
 
 

@@ -31,6 +31,11 @@ _FINAL = re.compile(
 T = TypeVar("T")
 
 
+def is_remote(href: str) -> bool:
+    """Whether an address is read over a network."""
+    return _REMOTE.match(href) is not None
+
+
 def patiently(read: Callable[[Mapping[str, str]], T], href: str, gdal: Mapping[str, str]) -> T:
     """Open and read a file, again where its service fails; local files are read once.
 
@@ -54,7 +59,7 @@ def patiently(read: Callable[[Mapping[str, str]], T], href: str, gdal: Mapping[s
         Of the last attempt, or of the first one where the service says that the file is not there or not allowed.
     """
     pause = float(gdal.get("GDAL_HTTP_RETRY_DELAY", "1"))
-    attempts = _ATTEMPTS if _REMOTE.match(href) else 1
+    attempts = _ATTEMPTS if is_remote(href) else 1
     for attempt in range(1, attempts):
         try:
             return read(gdal if attempt == 1 else {**gdal, **_FORGET})

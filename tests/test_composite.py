@@ -31,7 +31,7 @@ def observations(draw, whole=True):
     scl = draw(hnp.arrays(np.uint8, (times, height, width), elements=st.sampled_from([0, 3, 4, 5, 6, 8, 11, 200])))
     if whole:
         multiply = np.ones((times, bands))
-        offsets = st.sampled_from([-1000.0, 0.0])
+        offsets = st.sampled_from([-1000.0, 0.0, 0.0, -999.0, 1001.0, 40000.0])
     else:
         multiply = draw(hnp.arrays(np.float64, (times, bands), elements=st.sampled_from([1.0, 0.5, 2.0, 0.75])))
         offsets = st.sampled_from([-1000.0, 0.0, 0.25])

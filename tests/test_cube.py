@@ -1,5 +1,7 @@
 import json
+import threading
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import dask
@@ -17,11 +19,12 @@ from timesenmap.catalogs.bands import BANDS, SCL
 from timesenmap.catalogs.radiometry import Scaling
 from timesenmap.catalogs.scenes import Scene
 from timesenmap.catalogs.search import find_scenes
+from timesenmap.pipeline import load, observe
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cube import create_cube, open_cube, tile_checksum, write_tile
 from timesenmap.pipeline.errors import MapError, SceneReadError
 from timesenmap.pipeline.grid import Tile, grid_for, tiles
-from timesenmap.pipeline.observe import composite_tile, month_composite, scenes_by_month, scenes_near
+from timesenmap.pipeline.observe import composite_tile, scenes_by_month, scenes_near, tile_tasks
 from timesenmap.pipeline.period import Period
 
 PERIOD = Period.of(year=2020)
@@ -285,19 +288,65 @@ def test_no_scenes_make_an_empty_tile():
     assert not clear.any()
 
 
-@pytest.mark.parametrize(("count", "blocks"), [(3, 1), (12, 1), (13, 4)])
-def test_the_graph_stays_small(scenes, count, blocks):
-    """Far below 300 tasks for a tile of 1024 and a year, and blocks below 256 MiB, however many scenes."""
+def laid_out(months: list[list[Scene]], grid: GeoBox, **options) -> list:
+    shape = len(months), len(BANDS), *grid.shape
+    arrays = np.zeros(shape, np.uint16), np.zeros((shape[0], *shape[2:]), np.uint8)
+    return tile_tasks(months, [list(range(len(month))) for month in months], grid, *arrays, **options)
+
+
+def graph_of(tasks: list) -> dict:
+    return dict(dask.base.collections_to_expr(tasks).__dask_graph__())
+
+
+def reads(tasks: list) -> int:
+    return sum(str(key[0]).startswith("fetch_raster_window") for key in graph_of(tasks))
+
+
+def test_the_graph_of_a_year_stays_small(scenes):
+    """70 scenes on a tile of 1024 make at most 300 tasks, and every pixel is made once."""
     grid = GeoBox((1024, 1024), GRID.affine, GRID.crs)
-    lazy = month_composite((scenes * 2)[:count], grid)
-    (fused,) = dask.optimize(lazy)
-    assert lazy.npartitions == blocks
-    assert len(dict(fused.__dask_graph__())) <= 4 + blocks
+    months = [(scenes * 6)[:count] for count in (6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 5, 5)]
+    assert len(graph_of(laid_out(months, grid))) <= 300
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_months_follow_each_other(scenes, monkeypatch, threads):
+    """Memory is that of a month and of what threads have in hand: scenes that are read wait for no other month."""
+    lock, waiting, most = threading.Lock(), 0, 0
+    read, compose = load.read_layer, observe.composite
+
+    def counted_read(layer, *args, **options):
+        nonlocal waiting, most
+        if layer.address == layer.mask:
+            with lock:
+                waiting += 1
+                most = max(most, waiting)
+        return read(layer, *args, **options)
+
+    def counted_compose(dn, *args, **options):
+        nonlocal waiting
+        result = compose(dn, *args, **options)
+        with lock:
+            waiting -= len(dn)
+        return result
+
+    monkeypatch.setattr(load, "read_layer", counted_read)
+    monkeypatch.setattr(observe, "composite", counted_compose)
+    whole(scenes, threads=threads)
+    assert waiting == 0
+    assert 3 <= most <= 3 + threads  # three scenes a month
+
+
+@pytest.mark.parametrize(("count", "blocks"), [(23, 1), (24, 4)])
+def test_months_of_many_scenes_are_cut_into_blocks(scenes, count, blocks):
+    """Observations of a month on a block stay below 512 MiB, however many scenes."""
+    grid = GeoBox((1024, 1024), GRID.affine, GRID.crs)
+    assert reads(laid_out([(scenes * 2)[:count]], grid)) == count * blocks
 
 
 def test_coarse_grids_are_read_in_smaller_blocks(scenes):
     grid = GeoBox((1024, 1024), rasterio.Affine(100, 0, 600000, 0, -100, 5600040), GRID.crs)
-    assert month_composite(scenes[:3], grid).npartitions == 4  # at once it would be 10,240 source pixels on a side
+    assert reads(laid_out([scenes[:3]], grid)) == 3 * 4  # at once it would be 10,240 source pixels on a side
 
 
 # Real scenes ------------------------------------------------------------------------------------------------
@@ -354,8 +403,78 @@ def test_every_month_was_seen(belgium_cube):
 
 def test_real_scenes_through_odc_are_the_same(belgium_cube):
     cube, scenes = belgium_cube
-    may = [scene for scene in scenes if f"{scene.datetime:%Y-%m}" == "2018-05"]
-    grid = cube.odc.geobox
-    packed = month_composite(may, grid, reader="odc", chunk=64).compute()
-    np.testing.assert_array_equal(packed[0, :-1], cube.reflectance.sel(month="2018-05-01"))
-    np.testing.assert_array_equal(packed[0, -1], cube.clear.sel(month="2018-05-01"))
+    (tile,) = tiles(cube.odc.geobox, 64)
+    got = composite_tile(scenes, cube.odc.geobox, tile, Period.of(start="2017-12"), reader="odc", chunk=64)
+    np.testing.assert_array_equal(got[0], cube.reflectance)
+    np.testing.assert_array_equal(got[1], cube.clear)
+
+
+# Against a slow computation that shares nothing but the scenes ------------------------------------------------
+
+
+def slow_pixels(path: str, grid: GeoBox, *, classes: bool) -> np.ndarray:
+    """A raster of the grid's CRS, pixel by pixel: the class under the centre, or the mean of the four pixels around.
+
+    Those weigh by their distance, without data (0) nothing, and half a number counts up.
+    """
+    with rasterio.open(path) as raster:
+        pixels, place, crs = raster.read(1).astype(float), raster.transform, raster.crs
+    assert crs.to_epsg() == grid.crs.to_epsg()
+    result = np.zeros(grid.shape)
+    for row in range(grid.shape.y):
+        for col in range(grid.shape.x):
+            x, y = grid.affine.c + 10 * (col + 0.5), grid.affine.f - 10 * (row + 0.5)
+            right, down = (x - place.c) / place.a, (y - place.f) / place.e
+            if not (0 <= right < pixels.shape[1] and 0 <= down < pixels.shape[0]):
+                continue
+            own = pixels[int(down), int(right)]
+            if classes or own == 0:
+                result[row, col] = own
+                continue
+            total = weight = 0.0
+            for j in (int(np.floor(down - 0.5)), int(np.floor(down - 0.5)) + 1):
+                for i in (int(np.floor(right - 0.5)), int(np.floor(right - 0.5)) + 1):
+                    value = pixels[min(max(j, 0), len(pixels) - 1), min(max(i, 0), pixels.shape[1] - 1)]
+                    share = (1 - abs(right - 0.5 - i)) * (1 - abs(down - 0.5 - j)) if value else 0.0
+                    total, weight = total + share * value, weight + share
+            result[row, col] = np.floor(total / weight + 0.5)
+    return result
+
+
+def slow_month(scenes: list[Scene], grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
+    """Medians (band, y, x) and counts of one month's scenes, none of which are of one pass."""
+    times = sorted(scene.datetime for scene in scenes)
+    assert all((late - early).total_seconds() > 600 for early, late in pairwise(times))
+    observed = np.full((len(scenes), len(BANDS), *grid.shape), np.nan)
+    for number, scene in enumerate(scenes):
+        dn = np.array([slow_pixels(scene.href(band), grid, classes=False) for band in BANDS])
+        scl = slow_pixels(scene.href(SCL), grid, classes=True)
+        clear = ~np.isin(scl, [0, 1, 3, 8, 9, 10]) & (dn > 0).all(axis=0)
+        for band, name in enumerate(BANDS):
+            scaling = scene.scaling[name]
+            values = np.round(dn[band] * scaling.scale * 10000 + scaling.offset * 10000, 6)
+            observed[number, band][clear] = values[clear]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # pixels that no scene shows
+        median = np.nanmedian(observed, axis=0)
+    counts = (~np.isnan(observed[:, 0])).sum(axis=0)
+    return np.where(np.isnan(median), 0, np.clip(np.rint(median), 1, 65535)), counts
+
+
+def test_the_cube_of_the_demonstration_equals_a_slow_computation(place):
+    """A corner of the generated place: clouds, no data, scenes of two orbits, and the offset of their items."""
+    aoi = read_aoi(str(place.aoi))
+    period = Period.of(year=place.year)
+    found = find_scenes(str(place.catalog), area=aoi.geometry, start=period.start, end=period.end)
+    grid = grid_for(aoi)
+    (tile,) = tiles(grid, 1024)
+    whole = composite_tile(found.scenes, grid, tile, period)
+    for one, other in zip(composite_tile(found.scenes, grid, tile, period, chunk=40, reader="odc"), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    reflectance, clear = whole
+    assert clear.max() > 1
+    ys, xs = slice(37, 46), slice(0, 10)
+    for month, scenes in enumerate(scenes_by_month(found.scenes, period)):
+        expected, counts = slow_month(scenes, grid[ys, xs])
+        np.testing.assert_array_equal(reflectance[month][:, ys, xs], expected)
+        np.testing.assert_array_equal(clear[month][ys, xs], counts)

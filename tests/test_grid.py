@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon, Polygon, box, mapping
 
 from timesenmap.pipeline.aoi import Aoi, read_aoi
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.grid import aoi_mask, equal_area_crs, grid_for, tiles
+from timesenmap.pipeline.grid import aoi_mask, default_tile_size, equal_area_crs, grid_for, tiles
 from timesenmap.pipeline.projection import to_lon_lat
 
 BELGIUM = "501360,5629040,502000,5629680"
@@ -261,3 +261,8 @@ def test_tile_names_and_bad_sizes():
 def test_equal_area_crs_wraps_longitudes():
     assert equal_area_crs(longitude=181.2, latitude=0.2).name == "WGS 84 / LAEA 0N 179W"
     assert equal_area_crs(longitude=-179.8, latitude=-0.6).name == "WGS 84 / LAEA 1S 180W"
+
+
+@pytest.mark.parametrize(("gibibytes", "size"), [(64, 1024), (2, 1024), (1.9, 512), (1, 512), (0.5, 256)])
+def test_tiles_fit_the_memory_of_a_worker(gibibytes, size):
+    assert default_tile_size(int(gibibytes * 2**30)) == size

@@ -60,7 +60,7 @@ def fake(monkeypatch) -> BlockMasker:
     masker = stand_in()
     found = maskers.load_block_masker
     monkeypatch.setattr(
-        "timesenmap.pipeline.load.load_block_masker", lambda name: masker if name == "fake" else found(name)
+        "timesenmap.pipeline.layers.load_block_masker", lambda name: masker if name == "fake" else found(name)
     )
     return masker
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from timesenmap.pipeline.cog import BLOCK
 from timesenmap.pipeline.composite import SCL_SET_ASIDE
 from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.grid import default_tile_size
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
 from timesenmap.pipeline.sheets import SHEET
 
@@ -80,7 +81,9 @@ class Job(BaseModel):
     crs: str | None = Field(None, description="CRS of the maps; default: UTM zone of the area, else equal area")
     resolution: float = Field(10.0, gt=0, le=1000, description="pixel size of the maps in metres")
     tile_size: Annotated[int, AfterValidator(_tile_size)] = Field(
-        1024, description="unit of work, pixels on a side: a multiple of 16, at most 1024"
+        default_factory=default_tile_size,
+        description="unit of work, pixels on a side: a multiple of 16, at most 1024; default: 1024, or 512 or 256 on a "
+        "machine of less than 2 or 1 GiB",
     )
     sheet_size: Annotated[int, AfterValidator(_sheet_size)] = Field(
         SHEET,
