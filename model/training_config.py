@@ -62,6 +62,7 @@ class TeacherConfig(_Model):
     """Soft labels from forests of each source (``teachers``)."""
 
     weight: float = Field(default=0.0, description="what they count beside the contrast; 0: none", ge=0)
+    after: float = Field(default=0.0, description="share of the epochs with the contrast alone, first", ge=0, lt=1)
     lessons: int = Field(default=60_000, description="mixtures of series, labelled once before training", gt=0)
     batch: int = Field(default=256, description="lessons a step", gt=0)
     trees: int = Field(default=300, description="of each of a source's two forests", gt=0)

@@ -158,7 +158,7 @@ class TrainingModule(LightningModule):
         self.queue.push(*whole)  # the same on every device
         # Lightning averages gradients over the devices: a part counts by its rows.
         loss = loss * (len(anchors) * len(parts) / len(whole.groups))
-        if self.lessons is not None:
+        if self.lessons is not None and self.current_epoch >= self.teacher.after * self.run.epochs:
             loss = loss + self.teacher.weight * self._taught(self.lessons, batch_idx)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(anchors))
         return loss

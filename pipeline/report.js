@@ -86,8 +86,24 @@
       context.strokeStyle = "#20262a";
       context.stroke(outline);
       context.restore();
+      if (byKeys()) cross(width / 2, height / 2);
       scaleBar(width);
     });
+  }
+
+  // Who moves the map with keys reads its middle, marked by a cross.
+  const byKeys = () => canvas.matches(":focus-visible");
+  function cross(x, y) {
+    for (const [colour, width] of [["#fff", 4], ["#20262a", 2]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = width;
+      context.beginPath();
+      context.moveTo(x - 9, y);
+      context.lineTo(x + 9, y);
+      context.moveTo(x, y - 9);
+      context.lineTo(x, y + 9);
+      context.stroke();
+    }
   }
 
   function scaleBar(width) {
@@ -228,7 +244,11 @@
     if (!actions[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     actions[event.key]();
+    tellMiddle();
   });
+  const tellMiddle = () => { if (byKeys()) tell({ x: size().width / 2, y: size().height / 2 }); };
+  canvas.addEventListener("focus", () => { tellMiddle(); draw(); });
+  canvas.addEventListener("blur", draw);
   element("zoom-in").addEventListener("click", () => zoom(1.5));
   element("zoom-out").addEventListener("click", () => zoom(1 / 1.5));
   element("zoom-fit").addEventListener("click", fit);

@@ -222,6 +222,26 @@ def test_a_run_without_any_classified_pixel_is_still_valid_json(run):
     assert "percentage" not in item["assets"]["classes"]["classification:classes"][0]
 
 
+def test_raster_fields_are_those_of_the_extension(run):
+    """By hand, because no package holds the schema of version 2.0.0; the others: integration/test_stac_validator.py."""
+    bands = [
+        band
+        for path in (run.out / "stac" / "items").iterdir()
+        for asset in json.loads(path.read_text(encoding="utf-8"))["assets"].values()
+        for band in asset.get("bands", [])
+    ]
+    assert len(bands) == 5
+    for band in bands:
+        fields = {key: value for key, value in band.items() if key.startswith("raster:")}
+        assert fields.keys() <= {"raster:spatial_resolution", "raster:sampling", "raster:histogram"}
+        assert fields["raster:spatial_resolution"] == 10
+        assert fields["raster:sampling"] == "area"
+        histogram = fields.get("raster:histogram", {"count": 0, "min": 0, "max": 0, "buckets": []})
+        assert histogram.keys() == {"count", "min", "max", "buckets"}
+        assert histogram["count"] == len(histogram["buckets"])
+        assert all(isinstance(count, int) for count in histogram["buckets"])
+
+
 def test_odc_stac_loads_the_maps_as_they_are(items, run):
     loaded = odc.stac.load([items["land-cover-2018-01"]], bands=["classes", "confidence"])
     np.testing.assert_array_equal(loaded.classes.values[0], run.classes["land-cover"])

@@ -1,17 +1,22 @@
 """Soft labels of forests: who teaches, about what, and how much it counts."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from test_training import TABLE, make_config, make_series, pairs_of
 from torch.nn import functional
 
+from timesenmap.model.architecture import TimeSenCLIP
+from timesenmap.model.captions import Labelled
 from timesenmap.model.config import DEFAULT_BANDS
 from timesenmap.model.errors import ModelError
 from timesenmap.model.losses import soft_cross_entropy
 from timesenmap.model.series import SIMULATED
 from timesenmap.model.teachers import DIFFERENCES, features, lessons_of, mixed
 from timesenmap.model.training_config import TeacherConfig
+from timesenmap.model.training_scores import mean_vectors
 
 FEW = TeacherConfig(weight=1.0, lessons=600, trees=20)
 
@@ -107,3 +112,34 @@ def test_where_nobody_can_teach_it_is_said(tmp_path):
     frame["dataset"] = SIMULATED
     with pytest.raises(ModelError, match="no measured source has 20 series of two captions"):
         lessons_of(pairs_of(frame, make_config(tmp_path)), FEW, np.random.default_rng(0))
+
+
+def test_lessons_begin_after_the_epochs_of_contrast_alone(pairs, tmp_path):
+    from timesenmap.model.training import import_fit, training_module
+
+    import_fit()
+    config = make_config(tmp_path, hiding={"temporal": 0.0}, queue=0, epochs=4)
+    network = TimeSenCLIP(config.encoder_config.model_copy(update={"embedding": 8}), dropout=0.0)
+    lessons = lessons_of(pairs, FEW, np.random.default_rng(0))
+    batch = pairs.batch(np.arange(40), np.random.default_rng(1))
+
+    def loss(teacher, epoch):
+        module = training_module(
+            config,
+            network,
+            pairs,
+            held_out=pairs.reflectance[:0],
+            labelled=Labelled(pairs.labelled.caption[:0], pairs.labelled.landcover[:0], {}),
+            vectors=mean_vectors(pairs.sentences),
+            finest=np.arange(5),
+            lessons=lessons,
+            teacher=teacher,
+        )
+        module.log = lambda *_args, **_options: None
+        module.trainer = SimpleNamespace(world_size=1, global_rank=0, current_epoch=epoch)
+        return module.training_step(batch, 0).item()
+
+    for epoch in (2, 3):
+        alone, once, twice = (loss(TeacherConfig(weight=weight, after=0.75), epoch) for weight in (0.0, 1.0, 2.0))
+        assert (once > alone) == (epoch >= 3)
+        assert twice - alone == pytest.approx(2 * (once - alone), rel=1e-4)

@@ -136,6 +136,7 @@ def test_flags_win_over_the_file_and_what_is_written_reads_back(tmp_path):
         ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs 2.0 leave nothing"),
         ({"encoder": {"wdith": 3}}, "wdith"),
         ({"temperature": 0.001}, "temperature"),
+        ({"teacher": {"weight": 1, "after": 1}}, "teacher.after: Input should be less than 1"),
     ],
 )
 def test_a_slip_in_the_configuration_is_named(tmp_path, changes, message):
@@ -156,7 +157,7 @@ def test_files_that_are_no_configuration_are_refused(tmp_path):
 def test_the_configuration_of_the_shipped_encoder_is_valid():
     path = Path(sys.modules["timesenmap.model"].__path__[0]) / "weights" / "starter.yaml"
     config = resolve_config(path, {"series": ["x.parquet"]})
-    assert config.size == "medium"
+    assert config.size == "small"
     west, south, east, north = config.split.exclude[0]
     bounds = (3.0193, 50.8130, 3.0284, 50.8189)  # of belgium-2018
     assert west < bounds[0]
@@ -506,7 +507,7 @@ class KilledError(RuntimeError):
         {"split": {"validation": 0.0, "test": 0.2}},
         {"learn_temperature": True},
         {"learn_temperature": True, "average": 0.9},
-        {"teacher": {"weight": 2.0, "lessons": 300, "batch": 32, "trees": 5}},
+        {"teacher": {"weight": 2.0, "after": 0.25, "lessons": 300, "batch": 32, "trees": 5}},
     ],
 )
 def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monkeypatch, changes):

@@ -151,6 +151,36 @@ def test_pointer_draws_the_year_of_the_pixel(browser, tmp_path, monkeypatch, mos
     assert complaints == []
 
 
+def test_keys_move_the_map_and_read_its_middle(browser, run):
+    async def key(page, name):
+        await page.do("Input.dispatchKeyEvent", type="keyDown", key=name)
+        await page.do("Input.dispatchKeyEvent", type="keyUp", key=name)
+
+    async def visit(page):
+        box = await canvas_box(page)
+        before = colours(await page.picture(), box)
+        for _ in range(12):  # from the top of the page to the map
+            await page.do("Input.dispatchKeyEvent", type="rawKeyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
+            await page.do("Input.dispatchKeyEvent", type="keyUp", key="Tab", code="Tab", windowsVirtualKeyCode=9)
+            if await page.read("document.activeElement.id") == "canvas":
+                break
+        middle = await page.read("document.getElementById('readout').value")
+        with_cross = colours(await page.picture(), box)
+        for _ in range(5):
+            await key(page, "+")
+        await key(page, "ArrowRight")
+        return box, before, middle, with_cross, await page.read("document.getElementById('readout').value")
+
+    box, before, middle, with_cross, right = with_page(browser, run, visit)
+    height, width = run.grid.shape
+    x, y = run.grid.affine @ (width // 2 + 0.5, height // 2 + 0.5)
+    assert f"x {x:.0f}, y {y:.0f}" in middle
+    assert with_cross.get((32, 38, 42), 0) > before.get((32, 38, 42), 0) + 40
+    scale = min(box["width"] / width, box["height"] / height) * 0.94 * 1.5**5
+    x, y = run.grid.affine @ (int(width / 2 + 60 / scale) + 0.5, height // 2 + 0.5)
+    assert f"x {x:.0f}, y {y:.0f}" in right
+
+
 def test_zoom_pan_opacity_and_choice_of_map(browser, run):
     async def visit(page):
         box = await canvas_box(page)
