@@ -15,7 +15,7 @@ CLASSES = tuple(
 )
 _CELL = 2048
 _PIXELS_A_FIELD = 400  # four hectares on the 10 m grid
-_ODD = 0.025  # single pixels: with them a patch has 37 pixels on average, as the raw maps of make-map have
+_ODD = 0.025  # single pixels: with them a patch has 45 pixels on average; raw maps of make-map have about 37
 
 
 class Patchwork:
