@@ -21,7 +21,7 @@ from timesenmap.model.prompts import PromptSet, class_embeddings
 from timesenmap.model.zero_shot import hub_means_of
 from timesenmap.pipeline import profile
 from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, class_probabilities, classify
-from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
+from timesenmap.pipeline.encode import Embedded, EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.period import Period
@@ -215,28 +215,28 @@ def _label_block(
 ) -> NDArray[np.uint8]:
     y0, y1, x0, x1 = _window(block_info, tile)
     if embeddings is None:
-        embedded = _embedded(cube, encoder, (y0, y1, x0, x1))
+        vectors, kinds = _embedded(cube, encoder, (y0, y1, x0, x1))
     else:
         with profile.timed("reading"):
             group = zarr.open_group(embeddings, mode="r")
             window = (slice(y0, y1), slice(x0, x1))
-            embedded = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
-    pixels = embedded.reshape(-1, embedded.shape[-1])
+            stored = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
+            vectors = stored.reshape(-1, stored.shape[-1])
+            kinds = np.arange(len(vectors)).reshape(y1 - y0, x1 - x0)
     with profile.timed("classifying"):
-        answers = np.concatenate([question.answer(pixels) for question in questions])
-    return answers.reshape(len(answers), y1 - y0, x1 - x0)
+        return np.concatenate([question.answer(vectors) for question in questions])[:, kinds]
 
 
 def _embed_packed(
     *, tile: Tile, cube: CubeWindow, encoder: EncoderRef, block_info: dict[Any, Any]
 ) -> NDArray[np.uint8]:
-    y0, y1, x0, x1 = _window(block_info, tile)
-    stored, scale = quantise(_embedded(cube, encoder, (y0, y1, x0, x1)))
-    scale_bytes = np.ascontiguousarray(scale[..., None]).view(np.uint8)
-    return np.concatenate([stored.view(np.uint8), scale_bytes], axis=-1).transpose(2, 0, 1)
+    vectors, kinds = _embedded(cube, encoder, _window(block_info, tile))
+    stored, scale = quantise(vectors)
+    packed = np.concatenate([stored.view(np.uint8), np.ascontiguousarray(scale[:, None]).view(np.uint8)], axis=1)
+    return packed[kinds].transpose(2, 0, 1)
 
 
-def _embedded(cube: CubeWindow, encoder: EncoderRef, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
+def _embedded(cube: CubeWindow, encoder: EncoderRef, window: tuple[int, int, int, int]) -> Embedded:
     reflectance = cube.read(*window)
     with profile.timed("encoding"):
         return embed_block(reflectance, encoder_of(encoder), first_month=cube.first_month, halo=cube.halo)
