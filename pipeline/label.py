@@ -16,63 +16,18 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from timesenmap.model import Encoder, EncoderConfig
-from timesenmap.model.prompts import PromptSet, class_embeddings
-from timesenmap.model.zero_shot import hub_means_of
+from timesenmap.model import EncoderConfig
 from timesenmap.pipeline import profile
-from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, class_probabilities, classify
+from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE
 from timesenmap.pipeline.encode import Embedded, EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.question import Question, answers
 from timesenmap.pipeline.stores import stored_bytes
 
 # Side of a block in pixels: 65,536 pixels are work for seconds, and their embeddings 100 MB.
 _BLOCK = 256
-
-
-@dataclass(frozen=True)
-class Question:
-    """One prompt set, ready to be compared with pixels: class embeddings (k, d), their codes, hub means (k,) if any.
-
-    Pixels whose class has a probability below ``unknown_below`` (0-1) become unknown. With ``every_class`` the answer
-    is not the best class but the probability of each.
-    """
-
-    prompt_set: str
-    class_embeddings: NDArray[np.float32]
-    codes: tuple[int, ...]
-    temperature: float
-    hub_means: NDArray[np.float64] | None = None
-    unknown_below: float = 0.0
-    every_class: bool = False
-
-    @classmethod
-    def of(cls, prompts: PromptSet, encoder: Encoder, *, unknown_below: float = 0.0) -> "Question":
-        """Question that a prompt set asks of the pixels an encoder sees.
-
-        Raises ModelError where the set's hub means were fitted with another encoder or wording.
-        """
-        return cls(
-            prompts.name,
-            class_embeddings(prompts, encoder),
-            tuple(one.code for one in prompts.classes),
-            encoder.config.temperature,
-            hub_means_of(prompts, encoder),
-            unknown_below,
-        )
-
-    @property
-    def layers(self) -> int:
-        """Layers of the answer: class code and confidence, or one for each class."""
-        return len(self.codes) if self.every_class else 2
-
-    def answer(self, pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Answer (layers, n) for embeddings (n, d)."""
-        scale: Any = {"temperature": self.temperature, "hub_means": self.hub_means}
-        if self.every_class:
-            return class_probabilities(pixels, self.class_embeddings, **scale)
-        return np.stack(classify(pixels, self.class_embeddings, self.codes, unknown_below=self.unknown_below, **scale))
 
 
 @dataclass(frozen=True)
@@ -224,7 +179,7 @@ def _label_block(
             vectors = stored.reshape(-1, stored.shape[-1])
             kinds = np.arange(len(vectors)).reshape(y1 - y0, x1 - x0)
     with profile.timed("classifying"):
-        return np.concatenate([question.answer(vectors) for question in questions])[:, kinds]
+        return answers(vectors, questions)[:, kinds]
 
 
 def _embed_packed(

@@ -21,7 +21,8 @@ from timesenmap.pipeline.encode import (
 )
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
-from timesenmap.pipeline.label import CubeWindow, Question, embed_tile, label_tile
+from timesenmap.pipeline.label import CubeWindow, embed_tile, label_tile
+from timesenmap.pipeline.question import Question
 
 
 @pytest.fixture(scope="module")
