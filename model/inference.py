@@ -53,8 +53,7 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str = "none", *, rows: int) -> None:
         self._bias, self._name, self._activation, self._dtype = bias, activation, _ACTIVATIONS[activation], weight.dtype
-        # Operators that torch.compile's own CPU code calls; where a build has none, the plain product.
-        self._packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self._packed = _packs(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows) if self._packed else weight
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -64,6 +63,13 @@ class Product:
             out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, self._name, [], "none")
             return out
         return self._activation(functional.linear(x, self._weight, self._bias))
+
+
+def _packs(weight: Tensor) -> bool:
+    """Tell whether torch has, for this processor, the operators that its own compiled CPU code (inductor) calls."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return weight.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Norm(NamedTuple):
