@@ -106,20 +106,36 @@ def test_bfloat16_points_where_float32_does(size: str) -> None:
     assert cosine.min() >= 0.999
 
 
+def real_series(folder: Path, step: int) -> NDArray[np.float32]:
+    """Every step-th of the labelled series, (n, 12, 10)."""
+    columns = [f"{band}_m{month:02d}" for month in range(1, 13) for band in DEFAULT_BANDS]
+    files = sorted((folder / "series").glob("*.parquet"))
+    table = pd.concat([pd.read_parquet(file, columns=columns)[::step] for file in files])
+    return table.to_numpy(np.float32).reshape(-1, 12, 10)
+
+
 def test_bfloat16_gives_the_same_classes_on_real_series(shared_data: Path) -> None:
     from timesenmap.model import class_embeddings, load_encoder, load_prompt_set
 
-    columns = [f"{band}_m{month:02d}" for month in range(1, 13) for band in DEFAULT_BANDS]
-    files = sorted((shared_data / "series").glob("*.parquet"))
-    table = pd.concat([pd.read_parquet(file, columns=columns)[::8] for file in files])
-    x = table.to_numpy(np.float32).reshape(-1, 12, 10)
+    x = real_series(shared_data, 8)
     full = load_encoder("starter", device="cpu", precision="float32")
     a, b = full.embed(x), load_encoder("starter", device="cpu", precision="bfloat16").embed(x)
     seen = a.any(-1)
     assert seen.sum() > 2000
-    assert (a * b).sum(-1)[seen].min() >= 0.999  # series of a single month are the hardest
+    assert (a * b).sum(-1)[seen].min() >= 0.9995
     classes = class_embeddings(load_prompt_set("land-cover"), full).T
     assert ((a @ classes).argmax(1) == (b @ classes).argmax(1))[seen].mean() >= 0.995
+
+
+def test_paper_size_in_bfloat16_points_where_the_module_does_on_real_series(shared_data: Path) -> None:
+    made = new_encoder("paper", device="cpu", precision="bfloat16")
+    x = real_series(shared_data, 80)
+    with torch.inference_mode():
+        expected = made.module(torch.from_numpy(x)).numpy()
+    found = made.embed(x)
+    seen = found.any(-1)
+    assert seen.sum() > 100
+    assert (found * expected).sum(-1)[seen].min() >= 0.9995
 
 
 @pytest.mark.parametrize("size", SIZES)
