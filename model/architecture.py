@@ -68,10 +68,15 @@ class Scaling(nn.Module):
             scaled = scaled.clamp(0.0, 1.0)
         values = torch.where(observed, scaled, 0.0).flatten(2)  # (B, T, C * H * W)
         if self.config.presence:
+            values = torch.cat([values, observed.float().mean((-1, -2))], -1)  # (B, T, C * H * W + C)
+        return values, self.present(observed)
+
+    def present(self, observed: Tensor) -> Tensor:
+        """Months that count as observed: (..., T, bands, patch, patch) bool, True = has a value -> (..., T) bool."""
+        if self.config.presence:
             centre = self.config.patch // 2
-            flags = observed.float().mean((-1, -2))  # (B, T, C)
-            return torch.cat([values, flags], -1), observed[..., centre, centre].any(-1)
-        return values, observed.flatten(2).all(-1)
+            return observed[..., centre, centre].any(-1)
+        return observed.all(-1).all(-1).all(-1)
 
 
 class SelfAttention(nn.Module):

@@ -11,8 +11,11 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,15 @@ def _single_threaded_pool(threads: int) -> ThreadPoolExecutor:
     return executor
 
 
-def run_batches(task: Callable[[int], None], starts: Iterable[int]) -> None:
-    """Call ``task(start)`` for every start, spread over as many threads as torch may use; raises its error."""
+def run_batches(task: Callable[[T], None], batches: Iterable[T]) -> None:
+    """Call ``task(batch)`` for every batch, spread over as many threads as torch may use; raises its error."""
     threads = torch.get_num_threads()
     with _lock:
         pool = _state.get("pool")
         if pool is None or pool.threads != threads:
             # A superseded pool finishes what it was given; its threads end when it is collected.
             pool = _state["pool"] = _Pool(_single_threaded_pool(threads), threads)
-        futures = [pool.executor.submit(task, start) for start in starts]
+        futures = [pool.executor.submit(task, batch) for batch in batches]
     for future in futures:
         future.result()
 

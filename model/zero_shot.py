@@ -84,11 +84,10 @@ def cosines(embeddings: NDArray[np.float32], vectors: NDArray[np.float32]) -> ND
     n, d = embeddings.shape
     out = np.empty((n, len(vectors)), np.float32)
     weights = np.ascontiguousarray(vectors.T)
-    padded = np.zeros((_ROWS, d), np.float32)
     for start in range(0, n, _ROWS):
-        rows = min(_ROWS, n - start)
-        padded[:rows] = embeddings[start : start + rows]
-        out[start : start + rows] = (padded @ weights)[:rows]
+        rows = np.ascontiguousarray(embeddings[start : start + _ROWS])
+        whole = rows if len(rows) == _ROWS else np.concatenate([rows, np.zeros((_ROWS - len(rows), d), np.float32)])
+        out[start : start + _ROWS] = (whole @ weights)[: len(rows)]
     return out
 
 

@@ -7,6 +7,7 @@ Only a small :class:`EncoderRef` travels in the graph; each worker process loads
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,6 @@ from timesenmap.catalogs.bands import BANDS
 from timesenmap.model import Encoder, load_encoder
 from timesenmap.pipeline.errors import MapError
 
-# Pixels turned to float32 at a time: 12 x 10 values x 4 bytes x 16,384 = 8 MB at patch 1.
-_PIXELS = 16_384
 _loading = threading.Lock()
 
 
@@ -67,10 +66,15 @@ def check_encoder(encoder: Encoder) -> None:
         raise MapError(msg)
 
 
-def embed_block(
-    reflectance: NDArray[np.uint16], encoder: Encoder, *, first_month: int, halo: int = 0
-) -> NDArray[np.float32]:
-    """Embed every pixel of a block of the cube.
+class Embedded(NamedTuple):
+    """Embeddings of a block, those of equal series once: pixel (y, x) has ``vectors[kinds[y, x]]``."""
+
+    vectors: NDArray[np.float32]  # (kinds, d), unit length; zeros where nothing was observed
+    kinds: NDArray[np.intp]  # (y, x)
+
+
+def embed_block(reflectance: NDArray[np.uint16], encoder: Encoder, *, first_month: int, halo: int = 0) -> Embedded:
+    """Embed every series of a block of the cube that differs from the others.
 
     Parameters
     ----------
@@ -78,31 +82,57 @@ def embed_block(
     encoder : the encoder; its patch size must be 2 * halo + 1
     first_month : calendar month (1-12) of the cube's first month
     halo : neighbours on each side that the patch needs
+    """
+    calendar = np.roll(reflectance, first_month - 1, axis=0)  # the encoder's positions are January to December
+    series = np.ascontiguousarray(calendar.transpose(2, 3, 0, 1))  # (y, x, month, band)
+    first, kinds = distinct(series.reshape(-1, calendar.shape[0] * calendar.shape[1]))
+    kinds = kinds.reshape(series.shape[:2])
+    if halo:
+        around = _windows(kinds, halo)  # (y, x, h, w)
+        first, kinds = distinct(around.reshape(-1, (2 * halo + 1) ** 2))
+        kinds = kinds.reshape(around.shape[:2])
+    patches = _windows(series, halo)  # (y, x, month, band, h, w), a view
+    y, x = np.unravel_index(first, kinds.shape)
+    seen = (calendar != 0).transpose(2, 3, 0, 1)
+    present = encoder.present(_windows(seen, halo))[y, x]
+
+    def take(rows: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.float32]:
+        values = patches[y[rows, None], x[rows, None], places].astype(np.float32)
+        values[values == 0] = np.nan
+        return values / np.float32(10_000)
+
+    return Embedded(encoder.embed_observed(take, present), kinds)
+
+
+def _windows(values: NDArray[Any], halo: int) -> NDArray[Any]:
+    """Surroundings of the pixels of (y, x, ...): (y - 2 halo, x - 2 halo, ..., 2 halo + 1, 2 halo + 1), a view."""
+    side = 2 * halo + 1
+    return np.lib.stride_tricks.sliding_window_view(values, (side, side), axis=(0, 1), writeable=True)
+
+
+def distinct(rows: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Tell which rows are equal.
+
+    Parameters
+    ----------
+    rows : (n, length), contiguous; a row's bytes must be a multiple of eight
 
     Returns
     -------
-    (y, x, d) float32, unit vectors; zeros where nothing was observed in the patch's own pixel.
+    (kinds,) index of a row of each kind, and (n,) the kind of each row: ``rows[first][kinds]`` are the rows.
     """
-    months, bands, rows, cols = reflectance.shape
-    height, width = rows - 2 * halo, cols - 2 * halo
-    calendar = np.roll(reflectance, first_month - 1, axis=0)  # the encoder's positions are January to December
-    if halo:
-        side = 2 * halo + 1
-        windows = np.lib.stride_tricks.sliding_window_view(calendar, (side, side), axis=(2, 3))
-        flat = windows.transpose(2, 3, 0, 1, 4, 5)  # (y, x, month, band, h, w), a view
-    else:
-        flat = calendar.transpose(2, 3, 0, 1)  # (y, x, month, band), a view
-    out = np.empty((height, width, encoder.dim), np.float32)
-    rows_at_once = max(1, _PIXELS // (width * (2 * halo + 1) ** 2))
-    for y in range(0, height, rows_at_once):
-        strip = flat[y : y + rows_at_once]
-        series = strip.reshape(-1, *strip.shape[2:]).astype(np.float32)
-        series[series == 0] = np.nan
-        series /= np.float32(10_000)
-        out[y : y + rows_at_once] = encoder.embed(series).reshape(-1, width, encoder.dim)
-    unseen = ~calendar[:, :, halo : halo + height, halo : halo + width].any(axis=(0, 1))
-    out[unseen] = 0
-    return out
+    words = rows.view(np.uint64)
+    _, first, kinds = np.unique(words @ _factors(words.shape[1]), return_index=True, return_inverse=True)
+    if len(first) < len(rows):  # rows of the same sum are nearly always equal, but must be
+        apart = (words != words[first][kinds]).any(axis=1)
+        if apart.any():
+            kinds[apart] = len(first) + np.arange(apart.sum())
+            first = np.concatenate([first, np.flatnonzero(apart)])
+    return first, kinds
+
+
+def _factors(length: int) -> NDArray[np.uint64]:
+    return np.random.default_rng(0).integers(0, 2**63, length, np.uint64) * np.uint64(2) + np.uint64(1)
 
 
 def quantise(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

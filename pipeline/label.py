@@ -16,63 +16,18 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from timesenmap.model import Encoder, EncoderConfig
-from timesenmap.model.prompts import PromptSet, class_embeddings
-from timesenmap.model.zero_shot import hub_means_of
+from timesenmap.model import EncoderConfig
 from timesenmap.pipeline import profile
-from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE, class_probabilities, classify
-from timesenmap.pipeline.encode import EncoderRef, dequantise, embed_block, encoder_of, quantise
+from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE
+from timesenmap.pipeline.encode import Embedded, EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.question import Question, answers
 from timesenmap.pipeline.stores import stored_bytes
 
 # Side of a block in pixels: 65,536 pixels are work for seconds, and their embeddings 100 MB.
 _BLOCK = 256
-
-
-@dataclass(frozen=True)
-class Question:
-    """One prompt set, ready to be compared with pixels: class embeddings (k, d), their codes, hub means (k,) if any.
-
-    Pixels whose class has a probability below ``unknown_below`` (0-1) become unknown. With ``every_class`` the answer
-    is not the best class but the probability of each.
-    """
-
-    prompt_set: str
-    class_embeddings: NDArray[np.float32]
-    codes: tuple[int, ...]
-    temperature: float
-    hub_means: NDArray[np.float64] | None = None
-    unknown_below: float = 0.0
-    every_class: bool = False
-
-    @classmethod
-    def of(cls, prompts: PromptSet, encoder: Encoder, *, unknown_below: float = 0.0) -> "Question":
-        """Question that a prompt set asks of the pixels an encoder sees.
-
-        Raises ModelError where the set's hub means were fitted with another encoder or wording.
-        """
-        return cls(
-            prompts.name,
-            class_embeddings(prompts, encoder),
-            tuple(one.code for one in prompts.classes),
-            encoder.config.temperature,
-            hub_means_of(prompts, encoder),
-            unknown_below,
-        )
-
-    @property
-    def layers(self) -> int:
-        """Layers of the answer: class code and confidence, or one for each class."""
-        return len(self.codes) if self.every_class else 2
-
-    def answer(self, pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Answer (layers, n) for embeddings (n, d)."""
-        scale: Any = {"temperature": self.temperature, "hub_means": self.hub_means}
-        if self.every_class:
-            return class_probabilities(pixels, self.class_embeddings, **scale)
-        return np.stack(classify(pixels, self.class_embeddings, self.codes, unknown_below=self.unknown_below, **scale))
 
 
 @dataclass(frozen=True)
@@ -215,28 +170,28 @@ def _label_block(
 ) -> NDArray[np.uint8]:
     y0, y1, x0, x1 = _window(block_info, tile)
     if embeddings is None:
-        embedded = _embedded(cube, encoder, (y0, y1, x0, x1))
+        vectors, kinds = _embedded(cube, encoder, (y0, y1, x0, x1))
     else:
         with profile.timed("reading"):
             group = zarr.open_group(embeddings, mode="r")
             window = (slice(y0, y1), slice(x0, x1))
-            embedded = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
-    pixels = embedded.reshape(-1, embedded.shape[-1])
+            stored = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
+            vectors = stored.reshape(-1, stored.shape[-1])
+            kinds = np.arange(len(vectors)).reshape(y1 - y0, x1 - x0)
     with profile.timed("classifying"):
-        answers = np.concatenate([question.answer(pixels) for question in questions])
-    return answers.reshape(len(answers), y1 - y0, x1 - x0)
+        return answers(vectors, questions)[:, kinds]
 
 
 def _embed_packed(
     *, tile: Tile, cube: CubeWindow, encoder: EncoderRef, block_info: dict[Any, Any]
 ) -> NDArray[np.uint8]:
-    y0, y1, x0, x1 = _window(block_info, tile)
-    stored, scale = quantise(_embedded(cube, encoder, (y0, y1, x0, x1)))
-    scale_bytes = np.ascontiguousarray(scale[..., None]).view(np.uint8)
-    return np.concatenate([stored.view(np.uint8), scale_bytes], axis=-1).transpose(2, 0, 1)
+    vectors, kinds = _embedded(cube, encoder, _window(block_info, tile))
+    stored, scale = quantise(vectors)
+    packed = np.concatenate([stored.view(np.uint8), np.ascontiguousarray(scale[:, None]).view(np.uint8)], axis=1)
+    return packed[kinds].transpose(2, 0, 1)
 
 
-def _embedded(cube: CubeWindow, encoder: EncoderRef, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
+def _embedded(cube: CubeWindow, encoder: EncoderRef, window: tuple[int, int, int, int]) -> Embedded:
     reflectance = cube.read(*window)
     with profile.timed("encoding"):
         return embed_block(reflectance, encoder_of(encoder), first_month=cube.first_month, halo=cube.halo)

@@ -1,17 +1,28 @@
 """Classes and confidence against plain NumPy and SciPy."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from timesenmap.model.zero_shot import cosines
-from timesenmap.pipeline.classify import class_probabilities, classify
+from timesenmap.pipeline.classify import class_probabilities, decide, in_percent
 from timesenmap.pipeline.legend import UNKNOWN
+from timesenmap.pipeline.question import Question, answers
 
 
 def _unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     x = rng.standard_normal((n, d)).astype(np.float32)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def classify(
+    pixels: np.ndarray, classes: np.ndarray, codes: Sequence[int], *, unknown_below: float = 0.0, **scale: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    return decide(class_probabilities(pixels, classes, **scale), codes, unknown_below=unknown_below)
 
 
 @pytest.fixture
@@ -142,7 +153,7 @@ def test_probabilities_are_scipys_and_the_best_is_the_confidence(
 ) -> None:
     pixels, classes = _unit(rng, 5000, 64), _unit(rng, 4, 64)
     pixels[7] = 0
-    found = class_probabilities(pixels, classes, temperature=0.1, hub_means=means)
+    found = in_percent(class_probabilities(pixels, classes, temperature=0.1, hub_means=means).T)
     assert (found.shape, found.dtype) == ((4, 5000), np.uint8)
     score = pixels.astype(np.float64) @ classes.T.astype(np.float64)
     if means is not None:  # the authors' score, brought back to the scale of a cosine by the mean denominator
@@ -165,3 +176,23 @@ def test_hub_correction_moves_pixels_away_from_the_class_that_attracts_all(rng: 
     assert (found == score.argmax(axis=1) + 1).mean() > 0.999
     plain, _ = classify(pixels, classes, (1, 2, 3, 4), temperature=0.05)
     assert (found == 1).sum() < (plain == 1).sum()
+
+
+@pytest.mark.parametrize("n", [1, 4095, 9001])
+def test_all_questions_in_one_pass_are_answered_as_each_alone(rng: np.random.Generator, n: int) -> None:
+    pixels = _unit(rng, n, 64)
+    pixels[::7] = 0
+    hub = np.array([0.1, 0.0, 0.3])
+    a = Question("a", _unit(rng, 5, 64), (9, 8, 7, 6, 5), 0.1, unknown_below=0.4)
+    b = Question("b", _unit(rng, 3, 64), (1, 2, 3), 0.2, hub_means=hub)
+    every = replace(a, every_class=True)
+    found = answers(pixels, [every, b, a])
+    assert found.shape == (5 + 2 + 2, n)
+    expected = [
+        in_percent(class_probabilities(pixels, a.class_embeddings, temperature=0.1).T),
+        classify(pixels, b.class_embeddings, b.codes, temperature=0.2, hub_means=hub),
+        classify(pixels, a.class_embeddings, a.codes, temperature=0.1, unknown_below=0.4),
+    ]
+    np.testing.assert_array_equal(found, np.concatenate(expected))
+    assert (found[:5, ::7] == 255).all()
+    assert (found[5, ::7] == 0).all()

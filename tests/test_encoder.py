@@ -35,28 +35,29 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
 
 
 def test_bits_of_a_pixel_do_not_depend_on_order_number_or_neighbours(encoder: Encoder) -> None:
-    n = encoder.batch + 50
+    n = encoder.batch(12) + 350
     x = series(n)
     expected = encoder.embed(x)
     order = np.random.default_rng(2).permutation(n)
     np.testing.assert_array_equal(encoder.embed(x[order]), expected[order])
-    for start, stop in ((0, 1), (7, 8), (n - 1, n), (30, 30 + encoder.batch)):
+    for start, stop in ((0, 1), (7, 8), (n - 1, n), (30, 30 + encoder.batch(12))):
         np.testing.assert_array_equal(encoder.embed(x[start:stop]), expected[start:stop])
     among_nothing = np.full_like(x[:200], np.nan)
     among_nothing[150:] = x[150:200]
     np.testing.assert_array_equal(encoder.embed(among_nothing)[150:], expected[150:200])
 
 
-def test_one_series_has_the_same_bits_at_every_place_of_a_batch(encoder: Encoder) -> None:
-    x = series(3, gaps=False)
-    x[1, 4:] = np.nan
-    for row in x:
-        found = encoder.embed(np.repeat(row[None], encoder.batch, axis=0))
+@pytest.mark.parametrize("observed", [12, 11, 9, 7, 4, 3, 2, 1])
+def test_one_series_has_the_same_bits_at_every_place_of_a_batch(encoder: Encoder, observed: int) -> None:
+    for row in series(1, seed=observed, gaps=False):
+        row[np.random.default_rng(observed).permutation(12)[observed:]] = np.nan
+        found = encoder.embed(np.repeat(row[None], encoder.batch(observed) + 3, axis=0))
         assert len(np.unique(found, axis=0)) == 1
+        assert found[0].any()
 
 
 def test_bits_do_not_depend_on_the_number_of_threads(encoder: Encoder) -> None:
-    x = series(2 * encoder.batch)
+    x = series(2 * encoder.batch(12))
     before = torch.get_num_threads()
     found = []
     try:
@@ -67,6 +68,24 @@ def test_bits_do_not_depend_on_the_number_of_threads(encoder: Encoder) -> None:
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_what_was_not_observed_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames that reach the network, padding included: never more than a batch beyond those observed."""
+    made = new_encoder("small", device="cpu", precision="float32")
+    computed: list[tuple[int, int]] = []
+    network = made._network
+    monkeypatch.setattr(
+        made, "_network", lambda values, *rest: (computed.append(values.shape[:2]), network(values, *rest))[1]
+    )
+    nothing = np.full((5000, 12, 10), np.nan, np.float32)
+    assert not made.embed(nothing).any()
+    assert computed == []
+    nothing[::2, 3] = 0.2
+    nothing[1::4, 7:] = 0.2
+    made.embed(nothing)
+    assert set(computed) == {(made.batch(5), 5), (made.batch(1), 1)}
+    assert len(computed) == -(-2500 // made.batch(1)) + -(-1250 // made.batch(5))
 
 
 def test_many_threads_may_embed_at_once(encoder: Encoder) -> None:
@@ -87,20 +106,36 @@ def test_bfloat16_points_where_float32_does(size: str) -> None:
     assert cosine.min() >= 0.999
 
 
+def real_series(folder: Path, step: int) -> NDArray[np.float32]:
+    """Every step-th of the labelled series, (n, 12, 10)."""
+    columns = [f"{band}_m{month:02d}" for month in range(1, 13) for band in DEFAULT_BANDS]
+    files = sorted((folder / "series").glob("*.parquet"))
+    table = pd.concat([pd.read_parquet(file, columns=columns)[::step] for file in files])
+    return table.to_numpy(np.float32).reshape(-1, 12, 10)
+
+
 def test_bfloat16_gives_the_same_classes_on_real_series(shared_data: Path) -> None:
     from timesenmap.model import class_embeddings, load_encoder, load_prompt_set
 
-    columns = [f"{band}_m{month:02d}" for month in range(1, 13) for band in DEFAULT_BANDS]
-    files = sorted((shared_data / "series").glob("*.parquet"))
-    table = pd.concat([pd.read_parquet(file, columns=columns)[::8] for file in files])
-    x = table.to_numpy(np.float32).reshape(-1, 12, 10)
+    x = real_series(shared_data, 8)
     full = load_encoder("starter", device="cpu", precision="float32")
     a, b = full.embed(x), load_encoder("starter", device="cpu", precision="bfloat16").embed(x)
     seen = a.any(-1)
     assert seen.sum() > 2000
-    assert (a * b).sum(-1)[seen].min() >= 0.999  # series of a single month are the hardest
+    assert (a * b).sum(-1)[seen].min() >= 0.9995
     classes = class_embeddings(load_prompt_set("land-cover"), full).T
     assert ((a @ classes).argmax(1) == (b @ classes).argmax(1))[seen].mean() >= 0.995
+
+
+def test_paper_size_in_bfloat16_points_where_the_module_does_on_real_series(shared_data: Path) -> None:
+    made = new_encoder("paper", device="cpu", precision="bfloat16")
+    x = real_series(shared_data, 80)
+    with torch.inference_mode():
+        expected = made.module(torch.from_numpy(x)).numpy()
+    found = made.embed(x)
+    seen = found.any(-1)
+    assert seen.sum() > 100
+    assert (found * expected).sum(-1)[seen].min() >= 0.9995
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -24,7 +24,6 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile, aoi_mask, grid_for, tiles
 from timesenmap.pipeline.label import (
     CubeWindow,
-    Question,
     create_embedding_store,
     create_label_store,
     create_probability_store,
@@ -38,6 +37,7 @@ from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.maskers import classes_set_aside, load_masker
 from timesenmap.pipeline.observations import count_observations
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.record import RunRecord
 from timesenmap.pipeline.stores import stored_bytes
 from timesenmap.pipeline.tiling import Stage, TileRun

@@ -22,11 +22,11 @@ from timesenmap.pipeline.aoi import Aoi
 from timesenmap.pipeline.encode import EncoderRef, encoder_of
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
-from timesenmap.pipeline.label import Question
 from timesenmap.pipeline.legend import UNKNOWN, LegendClass
 from timesenmap.pipeline.mask_blocks import BlockMasker
 from timesenmap.pipeline.maskers import SCENE_CLASSES, Masker, in_words
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.workspace import signature
 from timesenmap.workflows.job import Job
 from timesenmap.workflows.progress import duration
