@@ -15,8 +15,9 @@ Sources: Hinton et al. 2015, "Distilling the knowledge in a neural network", arX
 consistent", arXiv 2106.05237.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,14 @@ DIFFERENCES: Final = (
 """Normalised differences that the forests see beside reflectance."""
 
 
+class Lesson(NamedTuple):
+    """Some series, what forests say of them, and the words in which it is said this time."""
+
+    reflectance: Floats  # (n, 12, bands), NaN = missing
+    probability: Floats  # (n, captions), NaN where not asked
+    words: Floats  # (captions, d) unit vectors, one sentence for each caption
+
+
 @dataclass(frozen=True)
 class Lessons:
     """Series with the probabilities forests give them.
@@ -59,17 +68,22 @@ class Lessons:
         float32 (n, 12, bands), NaN = missing.
     probability
         float32 (n, captions): of each caption that was asked; NaN where it was not.
+    sentences
+        Unit vectors (wordings, d) of each caption.
     """
 
     reflectance: Floats
     probability: Floats
+    sentences: Sequence[Floats]
 
     def __len__(self) -> int:
         return len(self.reflectance)
 
-    def take(self, rows: Ints) -> "Lessons":
-        """Some of the lessons, by number."""
-        return Lessons(self.reflectance[rows], self.probability[rows])
+    def draw(self, count: int, rng: np.random.Generator) -> Lesson:
+        """Draw series, and a sentence for each caption: the mean of all would teach no other wording."""
+        rows = rng.integers(len(self), size=count)
+        words = np.stack([vectors[rng.integers(len(vectors))] for vectors in self.sentences])
+        return Lesson(self.reflectance[rows], self.probability[rows], words)
 
 
 def lessons_of(pairs: "CaptionPairs", config: "TeacherConfig", rng: np.random.Generator) -> Lessons:
@@ -109,8 +123,9 @@ def lessons_of(pairs: "CaptionPairs", config: "TeacherConfig", rng: np.random.Ge
             f"teachers: no measured source has {LEAST} series of two captions; set teacher.weight to 0 or add series"
         )
     return Lessons(
-        np.concatenate([lesson.reflectance for lesson in given]),
-        np.concatenate([lesson.probability for lesson in given]),
+        np.concatenate([series for series, _ in given]),
+        np.concatenate([probability for _, probability in given]),
+        pairs.sentences,
     )
 
 
@@ -122,7 +137,7 @@ def _lessons(
     *,
     trees: int,
     rng: np.random.Generator,
-) -> Lessons | None:
+) -> tuple[Floats, Floats] | None:
     """Lessons of one source about captions or land cover, None where it has nothing to tell apart."""
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier  # noqa: PLC0415 - an extra
 
@@ -143,7 +158,7 @@ def _lessons(
     probability = np.full((count, len(pairs.table.names)), np.nan, np.float32)
     seen = features(series)
     probability[:, forests[0].classes_] = np.mean([forest.predict_proba(seen) for forest in forests], 0)
-    return Lessons(series, probability)
+    return series, probability
 
 
 def mixed(first: Floats, second: Floats, rng: np.random.Generator) -> Floats:

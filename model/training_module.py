@@ -72,7 +72,6 @@ class TrainingModule(LightningModule):
 
     spared: Tensor | None
     distractors: Tensor
-    caption_vectors: Tensor
 
     def __init__(
         self,
@@ -101,7 +100,6 @@ class TrainingModule(LightningModule):
         self.pooling = pooling
         self.lessons = lessons
         self.teacher = teacher or TeacherConfig()
-        self.register_buffer("caption_vectors", torch.from_numpy(vectors), persistent=False)
         self.samples = config.samples or len(pairs.weights)
         spared = pairs.spared
         self.register_buffer("spared", None if spared is None else torch.from_numpy(spared), persistent=False)
@@ -166,10 +164,12 @@ class TrainingModule(LightningModule):
     def _taught(self, lessons: Lessons, batch_idx: int) -> Tensor:
         """Loss of some lessons: whole series, each device's own."""
         rng = np.random.default_rng([self.run.seed, self.current_epoch, batch_idx, 2, self.global_rank])
-        drawn = lessons.take(rng.integers(len(lessons), size=self.teacher.batch))
-        series = torch.from_numpy(with_noise(drawn.reflectance, self.run.noise, rng)).to(self.device)
-        probability = torch.from_numpy(drawn.probability).to(self.device)
-        return soft_cross_entropy(self.encoder(series), self.caption_vectors, self.scale(), probability)
+        drawn = lessons.draw(self.teacher.batch, rng)
+        varied = with_noise(drawn.reflectance, self.run.noise, rng)
+        series, probability, words = (
+            torch.from_numpy(values).to(self.device) for values in (varied, drawn.probability, drawn.words)
+        )
+        return soft_cross_entropy(self.encoder(series), words, self.scale(), probability)
 
     def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:  # noqa: ARG002
         """Keep the scale within its bound."""

@@ -61,6 +61,23 @@ def test_forests_know_what_is_far_from_doubtful(pairs):
     assert np.nanmax(lessons.probability[rows], 1).min() < 0.7  # and those halfway between two are doubted
 
 
+def test_each_lesson_is_said_in_a_sentence_of_its_caption(pairs):
+    lessons = lessons_of(pairs, FEW, np.random.default_rng(0))
+    rng = np.random.default_rng(5)
+    used = [set() for _ in TABLE.names]
+    for _ in range(50):
+        lesson = lessons.draw(7, rng)
+        assert lesson.reflectance.shape == (7, 12, 10)
+        rows = [np.flatnonzero((lessons.reflectance == one).all((1, 2))) for one in lesson.reflectance]
+        for row, told in zip(rows, lesson.probability, strict=True):
+            assert any(np.array_equal(lessons.probability[r], told, equal_nan=True) for r in row)
+        for number, (vector, sentences) in enumerate(zip(lesson.words, pairs.sentences, strict=True)):
+            which = np.flatnonzero((sentences == vector).all(1))
+            assert len(which)
+            used[number].add(int(which[0]))
+    assert all(len(one) == len(sentences) for one, sentences in zip(used, pairs.sentences, strict=True))
+
+
 def test_mixtures_lie_between_their_two_and_miss_what_either_misses():
     rng = np.random.default_rng(1)
     first, second = rng.random((2, 50, 12, 10), np.float32)
