@@ -15,6 +15,8 @@ from timesenmap.pipeline.sheets import SHEET
 
 DEFAULT_CATALOG = "earth-search-c1"
 
+_TO_START_FROM = "`make-map --show-config` with your flags prints one to start from"
+
 
 def _tile_size(value: int) -> int:
     if not 16 <= value <= 1024 or value % 16:
@@ -165,12 +167,10 @@ def _read(job_file: Path) -> dict[str, object]:
         raise MapError(msg) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = " ".join(str(error).split())
-        msg = f"--job {job_file}: is not YAML ({where}); see workflows/jobs for examples"
+        msg = f"--job {job_file}: is not YAML ({where}); {_TO_START_FROM}"
         raise MapError(msg) from error
     if not isinstance(fields, dict):
-        msg = (
-            f"--job {job_file}: holds {type(fields).__name__}, not fields with values; see workflows/jobs for examples"
-        )
+        msg = f"--job {job_file}: holds {type(fields).__name__}, not fields with values; {_TO_START_FROM}"
         raise MapError(msg)
     return fields
 
