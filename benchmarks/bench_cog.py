@@ -10,7 +10,6 @@ GDAL's COG driver
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 import rasterio
 import rasterio.shutil
 from generated import CLASSES, Patchwork
-from lines import Line
+from lines import Line, peak_mib
 from rasterio.windows import Window
 
 from timesenmap.pipeline.cog import BLOCK, limit_block_cache
@@ -102,7 +101,7 @@ def main(name: str, side: int) -> None:
         found = {
             "seconds": time.perf_counter() - started,
             "processor_seconds": time.process_time() - worked,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
             "megabytes": path.stat().st_size / 1e6,
         }
     print(json.dumps(found))

@@ -13,7 +13,6 @@ stackstac, odc-stac
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,7 +33,7 @@ import stackstac
 import xarray as xr
 from cube_scenes import FULL, SMALL, Year, make_year
 from dask.base import collections_to_expr
-from lines import Line
+from lines import Line, peak_mib
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
@@ -219,8 +218,7 @@ def main() -> None:
     started, used = time.perf_counter(), time.process_time()
     CONTENDERS[name](scenes, grid)
     seconds, used = time.perf_counter() - started, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "processor": used, "peak": peak}))
+    print(json.dumps({"seconds": seconds, "processor": used, "peak": peak_mib()}))
 
 
 if __name__ == "__main__":

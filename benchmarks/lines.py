@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -50,6 +51,20 @@ def seconds_of(functions: Sequence[Callable[[], object]], repeats: int) -> list[
             function()
             taken.append(time.perf_counter() - started)
     return [statistics.median(taken) for taken in seconds]
+
+
+def peak_mib() -> float:
+    """Peak memory of this process so far in MiB.
+
+    Of this program alone where the kernel tells (VmHWM): ``ru_maxrss`` begins with that of the process that started it.
+    """
+    status = Path("/proc/self/status")
+    peaks = (
+        [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        if status.exists()
+        else []
+    )
+    return int(peaks[0]) / 1024 if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def machine() -> str:
