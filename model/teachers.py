@@ -152,8 +152,9 @@ def _lessons(
             trees, max_features=0.15, min_samples_leaf=2, class_weight="balanced_subsample", random_state=_seed(rng)
         ),
     )
+    told_apart = features(known)
     for forest in forests:
-        forest.fit(features(known), truth[rows])
+        forest.fit(told_apart, truth[rows])
     drawn = pairs.weights[rows] / pairs.weights[rows].sum()
     first, second = (known[rng.choice(len(rows), count, p=drawn)] for _ in range(2))
     series = mixed(first, second, rng)

@@ -22,6 +22,13 @@ and high probability, thin cirrus (Sentinel-2 Products Specification Document, "
 _STRIP = 1 << 15
 
 
+def clear_classes(set_aside: Collection[int]) -> NDArray[np.bool_]:
+    """Which of the 256 scene classes are a clear view, bool (256,): a table to look classes up in."""
+    clear = np.ones(256, bool)
+    clear[list(set_aside)] = False
+    return clear
+
+
 def composite(
     dn: Sequence[NDArray[np.uint16]] | NDArray[np.uint16],
     scl: Sequence[NDArray[np.unsignedinteger[Any]]] | NDArray[np.unsignedinteger[Any]],
@@ -74,8 +81,7 @@ def composite(
     if len(numbers) != times:
         msg = f"{len(numbers)} numbers of passes for {times} scenes"
         raise ValueError(msg)
-    looks_clear = np.ones(256, bool)
-    looks_clear[list(set_aside)] = False
+    looks_clear = clear_classes(set_aside)
     step = max(1, _STRIP // max(width, 1))
     for first in range(0, height, step):
         rows = slice(first, first + step)

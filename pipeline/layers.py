@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from timesenmap.pipeline import profile
 from timesenmap.pipeline.clouds import Widening
+from timesenmap.pipeline.composite import clear_classes
 from timesenmap.pipeline.mask_blocks import BlockMask, Settings
 from timesenmap.pipeline.maskers import load_block_masker
 from timesenmap.pipeline.read import AssetSource, as_address, from_address, read_asset
@@ -104,9 +105,7 @@ def _clear_part(
     """Find the smallest window (rows, columns) around all pixels of a mask that are not set aside; None without any."""
     mask = _mask(address, grid, settings, widening)
     with profile.timed("masking"):
-        looks_clear = np.ones(256, bool)
-        looks_clear[list(set_aside)] = False
-        clear = looks_clear[mask]
+        clear = clear_classes(set_aside)[mask]
         rows, cols = np.nonzero(clear.any(axis=1))[0], np.nonzero(clear.any(axis=0))[0]
         return (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)) if rows.size else None
 
