@@ -11,7 +11,6 @@ The reference of a line is the map of a quarter of the area; for time it is four
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 from dask.callbacks import Callback
 from growth_scenes import CRS, LEFT, TOP, YEAR, make_scenes
-from lines import Line
+from lines import Line, peak_mib
 
 from timesenmap.model import new_encoder
 from timesenmap.model.checkpoint import save_encoder
@@ -55,11 +54,10 @@ def make_one(scenes: Path, encoder: Path, out: Path, side: int) -> dict[str, flo
     with CountTasks() as counted:
         record = make_map(job)
     assert record.grid.shape == (side, side), record.grid.shape
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "seconds": time.perf_counter() - started,
         "processor_seconds": time.process_time() - worked,
-        "peak_mib": peak / 1024,
+        "peak_mib": peak_mib(),
         "tasks": counted.tasks,
     }
 
