@@ -29,7 +29,7 @@ class Terminated(KeyboardInterrupt):
 def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     """Exit 0 when done, 2 on bad input, 1 when something failed; the last line says what and what to do.
 
-    A command that was stopped exits with 128 and the number of the signal, as shells have it: 130 (Ctrl-C), 143 (SIGTERM).
+    A command that was stopped exits with 128 and the number of the signal, as in a shell: 130 (Ctrl-C), 143 (SIGTERM).
     """
 
     @wraps(command)
@@ -54,7 +54,7 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _sigterm_stops() -> Iterator[None]:
-    """Raise Terminated on the first SIGTERM; schedulers send more than one, and the next must not cut the stop short."""
+    """Raise Terminated on the first SIGTERM. Schedulers send several, and no other must cut the stop short."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python has signals in its main thread alone
         return

@@ -1,7 +1,6 @@
 """The shipped SLURM files on a real SLURM of one node: the same maps, exit codes on record, stopped and requeued."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -67,8 +66,9 @@ def edited(folder: Path, **settings: str) -> Path:
         found = re.match(r"#?(#SBATCH --)([a-z-]+)=|()([A-Z]+)=", line) if to_set else None
         name = found and (found[2] or found[4])
         if found and name in settings:
-            line = f"{found[1] or ''}{name}={settings.pop(name)}"
-        lines.append(line)
+            lines.append(f"{found[1] or ''}{name}={settings.pop(name)}")
+        else:
+            lines.append(line)
     assert not settings, f"{SCRIPT.name} does not let one set {settings}"
     copy = folder / "make-map.sbatch"
     copy.write_text("\n".join(lines) + "\n")
