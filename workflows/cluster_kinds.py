@@ -112,10 +112,19 @@ def _started(value: str, spec: ClusterSpec) -> Any:
     make, options = _maker(value, spec)
     try:
         return make(**options)
-    except (TypeError, ValueError) as error:
-        raise MapError(f"--cluster {value}: {spec.type} does not take these options ({error}); {EXAMPLES}") from error
-    except (OSError, RuntimeError) as error:
-        raise ClusterError(f"--cluster {value}: the {spec.type} cluster could not be started ({error})") from error
+    except Exception as error:
+        cause = _first_cause(error)
+        why = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
+        if isinstance(cause, TypeError | ValueError):
+            raise MapError(f"--cluster {value}: {spec.type} does not take these options ({why}); {EXAMPLES}") from error
+        raise ClusterError(f"--cluster {value}: the {spec.type} cluster could not be started ({why})") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Error that others were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _maker(value: str, spec: ClusterSpec) -> tuple[Any, dict[str, Any]]:
