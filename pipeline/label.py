@@ -25,6 +25,7 @@ from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question, answers
 from timesenmap.pipeline.stores import stored_bytes
+from timesenmap.pipeline.threads import threads_of_a_tile
 
 # Side of a block in pixels: 65,536 pixels are work for seconds, and their embeddings 100 MB.
 _BLOCK = 256
@@ -151,7 +152,7 @@ def _over_blocks(function: Any, tile: Tile, *, extra: tuple[int, ...], **options
         **options,
     )
     with profile.divided():
-        return np.asarray(mapped.compute())
+        return np.asarray(mapped.compute(scheduler="threads", num_workers=threads_of_a_tile()))
 
 
 def _window(block_info: dict[Any, Any], tile: Tile) -> tuple[int, int, int, int]:

@@ -1,6 +1,5 @@
 """From scenes to the twelve composites of one tile: which scenes, which month, and the Dask graph."""
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, product
@@ -26,6 +25,7 @@ from timesenmap.pipeline.passes import passes_of, precedence
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.projection import grid_crs, outline, to_lon_lat
 from timesenmap.pipeline.remote import is_remote
+from timesenmap.pipeline.threads import threads_of_a_tile
 
 # A scene is read for a tile when its footprint comes this near, in metres: footprints are simplified outlines.
 # Whoever opens the file finds out exactly; too small a margin would make pixels depend on the tiling.
@@ -249,7 +249,7 @@ def _strips(height: int) -> list[slice]:
 
 def _threads(scenes: Sequence[Scene]) -> int:
     """Threads that read: one a core, and more where they wait for a service most of the time."""
-    cores = os.cpu_count() or 1
+    cores = threads_of_a_tile()
     remote = any(is_remote(scene.href(band)) for scene in scenes[:1] for band in BANDS)
     return max(cores, _REMOTE_THREADS) if remote else cores
 

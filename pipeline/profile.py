@@ -2,8 +2,7 @@
 
 Whoever does the work of a phase says so (`timed`, `reading`); who has it done collects (`measured`). All seconds are
 wall time: what several threads do at once is divided among their phases (`divided`), so that phases add up to the time
-the tile took, less what belongs to none. One tile at a time in a process; blocks that a cluster computes elsewhere are
-not seen and count as the rest. Nothing of it enters a map.
+the tile took, less what belongs to none. One tile at a time in a process. Nothing of it enters a map.
 """
 
 import threading

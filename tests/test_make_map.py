@@ -22,6 +22,7 @@ from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.model import new_encoder
 from timesenmap.model.checkpoint import save_encoder
 from timesenmap.model.prompts import load_prompt_set
+from timesenmap.pipeline import work
 from timesenmap.pipeline.cube import open_cube
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger
@@ -129,7 +130,7 @@ def test_second_run_redoes_only_what_changed(
     before = maps_of(out)
     written = (out / "land-cover.tif").stat().st_mtime_ns
 
-    monkeypatch.setattr(command, "composite_tile", never)
+    monkeypatch.setattr(work, "composite_tile", never)
     monkeypatch.setattr(command, "create_cube", never)
     assert run(*job, "--tile-size", 32, "--out", out).exit_code == 0
     assert maps_of(out) == before
@@ -168,7 +169,7 @@ def test_unknown_below_redoes_the_labels_alone(
     plain, before = values_of(out / "land-cover.tif"), maps_of(out)
     assert RunRecord.read(out / "run.json").maps[0].unknown is None
     with monkeypatch.context() as patch:
-        patch.setattr(command, "composite_tile", None)
+        patch.setattr(work, "composite_tile", None)
         patch.setattr("timesenmap.pipeline.label.embed_block", None)
         result = run(*flags, out, "--unknown-below", 0.6)
         assert result.exit_code == 0, result.output
@@ -209,8 +210,8 @@ def test_probabilities_on_demand(
     out, name = tmp_path / "out", "land-cover.probability.tif"
     shutil.copytree(made, out)
     with monkeypatch.context() as patch:
-        patch.setattr(command, "composite_tile", never)
-        patch.setattr(command, "write_labels", never)
+        patch.setattr(work, "composite_tile", never)
+        patch.setattr(work, "write_labels", never)
         result = run(*job, "--tile-size", 32, "--probabilities", "--out", out)
     assert result.exit_code == 0, result.output
     classes, confidence = values_of(out / "land-cover.tif"), values_of(out / "land-cover.confidence.tif")
@@ -246,7 +247,7 @@ def test_stopped_run_goes_on_where_it_stopped(
     job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tile is written but the run ends before it is recorded: it is done again, the bytes are the same."""
-    composite, calls = command.composite_tile, []
+    composite, calls = work.composite_tile, []
 
     def stop_at_the_fourth(*args: object, **options: object) -> object:
         calls.append(args)
@@ -256,7 +257,7 @@ def test_stopped_run_goes_on_where_it_stopped(
 
     flags = [*job, "--tile-size", 32, "--out", tmp_path / "out"]
     with monkeypatch.context() as patch:
-        patch.setattr(command, "composite_tile", stop_at_the_fourth)
+        patch.setattr(work, "composite_tile", stop_at_the_fourth)
         result = run(*flags)
         assert result.exit_code == 130
         assert "run the same command again" in result.output
@@ -270,7 +271,7 @@ def test_a_poisoned_tile_does_not_stop_the_others(
     job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 1, the tile and its error named, no map; the others are mapped, and --retry-failed does just this one."""
-    composite, write_labels, broken, composited = command.composite_tile, command.write_labels, "r0001c0001", []
+    composite, write_labels, broken, composited = work.composite_tile, work.write_labels, "r0001c0001", []
 
     def poisoned(scenes: object, grid: object, tile: Tile, *args: object, **options: object) -> object:
         composited.append(tile.key)
@@ -280,7 +281,7 @@ def test_a_poisoned_tile_does_not_stop_the_others(
 
     out = tmp_path / "out"
     flags = [*job, "--tile-size", 32, "--out", out]
-    monkeypatch.setattr(command, "composite_tile", poisoned)
+    monkeypatch.setattr(work, "composite_tile", poisoned)
     result = run(*flags)
     assert result.exit_code == 1, result.output
     failed = next(line for line in result.stderr.splitlines() if line.startswith("failed: "))
@@ -293,7 +294,7 @@ def test_a_poisoned_tile_does_not_stop_the_others(
     assert len(ledger.done("labels:land-cover")) == 8
 
     labelled = []
-    monkeypatch.setattr(command, "write_labels", lambda *args: labelled.append(args[1].key) or write_labels(*args))
+    monkeypatch.setattr(work, "write_labels", lambda *args: labelled.append(args[1].key) or write_labels(*args))
     result = run(*flags, "--retry-failed")
     assert result.exit_code == 0, result.output
     assert composited[9:] == labelled == [broken]
@@ -321,7 +322,7 @@ def test_changed_inputs_redo_only_what_depends_on_them(
     shutil.copytree(made, out)
     save_encoder(new_encoder("small"), tmp_path / "other.safetensors")
     with monkeypatch.context() as patch:
-        patch.setattr(command, "composite_tile", never)
+        patch.setattr(work, "composite_tile", never)
         result = run(*flags, "--encoder", tmp_path / "other.safetensors", "--out", out)
     assert result.exit_code == 0, result.output
     changed = {name for name, content in maps_of(out).items() if content != maps_of(made)[name]}

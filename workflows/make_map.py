@@ -5,7 +5,6 @@ the cube, the labels and the maps are made, each tile once, and described.
 """
 
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,32 +16,27 @@ from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cog import limit_block_cache
-from timesenmap.pipeline.cube import composite_tile, create_cube, write_tile
+from timesenmap.pipeline.cube import create_cube
 from timesenmap.pipeline.describe import describe_run
 from timesenmap.pipeline.encode import EncoderRef, check_encoder
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.grid import Tile, aoi_mask, grid_for, tiles
+from timesenmap.pipeline.grid import grid_for, tiles
 from timesenmap.pipeline.label import (
     CubeWindow,
     create_embedding_store,
     create_label_store,
     create_probability_store,
-    embed_tile,
-    label_tile,
-    write_embeddings,
-    write_labels,
-    write_probabilities,
 )
-from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.maskers import classes_set_aside, load_masker
-from timesenmap.pipeline.observations import count_observations
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.record import RunRecord
-from timesenmap.pipeline.stores import stored_bytes
 from timesenmap.pipeline.tiling import Stage, TileRun
+from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
 from timesenmap.workflows import demo
+from timesenmap.workflows.cluster import open_cluster
+from timesenmap.workflows.cluster_spec import read_cluster
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
 from timesenmap.workflows.maps import maps_of, write_map
@@ -81,10 +75,13 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
-    with open_workspace(job.out, plan.place) as workspace:
+    with open_workspace(job.out, plan.place) as workspace, open_cluster(job.cluster) as cluster:
+        plan = replace(plan, encoder=cluster.encoder(plan.encoder))
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
-        tile_run = TileRun(workspace.ledger, plan.tiles, job.tile_size, retry_failed=retry_failed)
+        tile_run = TileRun(
+            workspace.ledger, plan.tiles, job.tile_size, executor=cluster.executor, retry_failed=retry_failed
+        )
         build_cube(plan, workspace, stages, tile_run)
         if job.keep_embeddings:
             embed_pixels(plan, workspace, stages, tile_run)
@@ -100,6 +97,7 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
 def prepare(job: Job, stages: Stages) -> Plan:
     """Check everything a job names, find its scenes, and plan its tiles; nothing is written."""
     with stages.stage("prepare", 1, "job") as advance:
+        read_cluster(job.cluster)
         masker = load_masker(job.masker)
         set_aside = classes_set_aside(masker, job.set_aside)
         aoi = read_aoi(job.aoi, crs=job.aoi_crs)
@@ -150,54 +148,29 @@ def prepare(job: Job, stages: Stages) -> Plan:
 
 def build_cube(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
     """Composite the scenes into the cube: twelve monthly medians of ten bands, tile by tile."""
-
-    def work(tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
-        reflectance, clear = composite_tile(
-            plan.search.scenes,
-            plan.grid,
-            tile,
-            plan.period,
-            masker=plan.masker,
-            set_aside=plan.set_aside,
-            cloud_dilation=plan.job.cloud_dilation,
-            gdal=plan.search.profile.gdal,
-        )
-        checksum = write_tile(workspace.cube, tile, reflectance, clear)
-        size = stored_bytes(workspace.cube, tile, "reflectance", "clear")
-        inside = aoi_mask(plan.aoi, tile.geobox(plan.grid))
-        return {"cube": TileResult(checksum, count_observations(clear, inside), size)}
-
-    cube = Stage(
-        "cube",
-        plan.cube_signature,
+    work = CompositeWork(
         workspace.cube,
-        partial(create_cube, workspace.cube, plan.grid, plan.period, tile_size=plan.job.tile_size),
+        plan.search.scenes,
+        plan.grid,
+        plan.aoi,
+        plan.period,
+        masker=plan.masker,
+        set_aside=plan.set_aside,
+        cloud_dilation=plan.job.cloud_dilation,
+        gdal=plan.search.profile.gdal,
     )
+    create = partial(create_cube, workspace.cube, plan.grid, plan.period, tile_size=plan.job.tile_size)
     with stages.stage("cube", plan.pixels, "px") as advance:
-        tile_run.run([cube], work=work, advance=advance)
+        tile_run.run([Stage("cube", plan.cube_signature, workspace.cube, create)], work=work, advance=advance)
 
 
 def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
     """Encode every pixel of the cube and keep the embeddings."""
+    store, dim = workspace.embeddings, plan.config.embedding
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
-    dim = plan.config.embedding
-
-    def work(tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
-        embedding, scale = embed_tile(tile, cube, plan.encoder, dim=dim)
-        return {"embeddings": write_embeddings(workspace.embeddings, tile, embedding, scale)}
-
-    embeddings = Stage(
-        "embeddings",
-        plan.embeddings_signature,
-        workspace.embeddings,
-        partial(
-            create_embedding_store,
-            workspace.embeddings,
-            plan.grid.shape.yx,
-            dim=dim,
-            tile_size=plan.job.tile_size,
-        ),
-    )
+    create = partial(create_embedding_store, store, plan.grid.shape.yx, dim=dim, tile_size=plan.job.tile_size)
+    embeddings = Stage("embeddings", plan.embeddings_signature, store, create)
+    work = EmbedWork(store, cube, plan.encoder, dim)
     with stages.stage("embeddings", plan.pixels, "px") as advance:
         tile_run.run([embeddings], work=work, advance=advance, reach=cube.tiles_around)
 
@@ -209,31 +182,21 @@ def label_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: Til
     """
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
     embeddings = workspace.embeddings if plan.job.keep_embeddings else None
-    questions: dict[str, tuple[Question, Callable[..., TileResult]]] = {}
+    shape, tile_size = plan.grid.shape.yx, plan.job.tile_size
+    answers: dict[str, Answer] = {}
     todo: list[Stage] = []
     for prompts, question in zip(plan.prompt_sets, plan.questions, strict=True):
-        store = workspace.labels(prompts.name)
-        create = partial(create_label_store, store, plan.grid.shape.yx, tile_size=plan.job.tile_size)
-        todo.append(Stage(plan.labels_stage(prompts), plan.labels_signature(prompts), store, create))
-        questions[todo[-1].name] = question, partial(write_labels, store)
+        stage, store = plan.labels_stage(prompts), workspace.labels(prompts.name)
+        create = partial(create_label_store, store, shape, tile_size=tile_size)
+        todo.append(Stage(stage, plan.labels_signature(prompts), store, create))
+        answers[stage] = Answer(question, store)
         if plan.job.probabilities:
-            store = workspace.probabilities(prompts.name)
-            create = partial(
-                create_probability_store,
-                store,
-                plan.grid.shape.yx,
-                classes=len(prompts.classes),
-                tile_size=plan.job.tile_size,
-            )
-            todo.append(Stage(plan.probabilities_stage(prompts), plan.probabilities_signature(prompts), store, create))
-            questions[todo[-1].name] = replace(question, every_class=True), partial(write_probabilities, store)
-
-    def work(tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
-        asked = {stage: question for stage, (question, _) in questions.items() if stage in wanted}
-        answers = label_tile(tile, cube, plan.encoder, tuple(asked.values()), embeddings=embeddings)
-        inside = aoi_mask(plan.aoi, tile.geobox(plan.grid))
-        return {stage: questions[stage][1](tile, layers, inside) for stage, layers in zip(asked, answers, strict=True)}
-
+            stage, store = plan.probabilities_stage(prompts), workspace.probabilities(prompts.name)
+            classes = len(prompts.classes)
+            create = partial(create_probability_store, store, shape, classes=classes, tile_size=tile_size)
+            todo.append(Stage(stage, plan.probabilities_signature(prompts), store, create))
+            answers[stage] = Answer(question, store, every_class=True)
+    work = LabelWork(answers, cube, plan.encoder, embeddings, plan.grid, plan.aoi)
     with stages.stage("labels", plan.pixels, "px") as advance:
         tile_run.run(todo, work=work, advance=advance, reach=0 if embeddings else cube.tiles_around)
 

@@ -1,0 +1,135 @@
+"""The work of one tile in each stage: small values that travel to wherever the tile is done, and arrays that do not.
+
+Each of them is a :data:`~timesenmap.pipeline.tiling.Work`: called with a tile and the stages wanted of it, it
+computes the tile, writes it whole into its stores and returns what goes into the ledger. Its `phase` says what kind of
+worker should do it, where a cluster has several: ``reading`` or ``encoding``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from odc.geo.geobox import GeoBox
+
+from timesenmap.catalogs.scenes import Scene
+from timesenmap.pipeline.aoi import Aoi
+from timesenmap.pipeline.cube import composite_tile, write_tile
+from timesenmap.pipeline.encode import EncoderRef
+from timesenmap.pipeline.grid import Tile, aoi_mask
+from timesenmap.pipeline.label import (
+    CubeWindow,
+    embed_tile,
+    label_tile,
+    write_embeddings,
+    write_labels,
+    write_probabilities,
+)
+from timesenmap.pipeline.ledger import TileResult
+from timesenmap.pipeline.maskers import Masker
+from timesenmap.pipeline.observations import count_observations
+from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.question import Question
+from timesenmap.pipeline.stores import stored_bytes
+
+
+@dataclass(frozen=True)
+class CompositeWork:
+    """Composites the scenes of one tile into the cube: twelve monthly medians of ten bands.
+
+    The attributes are those of `composite_tile`; `store` is the cube's.
+    """
+
+    phase: ClassVar = "reading"
+    store: Path
+    scenes: tuple[Scene, ...]
+    grid: GeoBox
+    aoi: Aoi
+    period: Period
+    masker: Masker
+    set_aside: tuple[int, ...]
+    cloud_dilation: float
+    gdal: Mapping[str, str]
+
+    def __call__(self, tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
+        """Do a tile."""
+        reflectance, clear = composite_tile(
+            self.scenes,
+            self.grid,
+            tile,
+            self.period,
+            masker=self.masker,
+            set_aside=self.set_aside,
+            cloud_dilation=self.cloud_dilation,
+            gdal=self.gdal,
+        )
+        checksum = write_tile(self.store, tile, reflectance, clear)
+        size = stored_bytes(self.store, tile, "reflectance", "clear")
+        inside = aoi_mask(self.aoi, tile.geobox(self.grid))
+        return {"cube": TileResult(checksum, count_observations(clear, inside), size)}
+
+
+@dataclass(frozen=True)
+class EmbedWork:
+    """Encodes every pixel of a tile of the cube and keeps the embeddings of `dim` numbers in `store`."""
+
+    phase: ClassVar = "encoding"
+    store: Path
+    cube: CubeWindow
+    encoder: EncoderRef
+    dim: int
+
+    def __call__(self, tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
+        """Do a tile."""
+        embedding, scale = embed_tile(tile, self.cube, self.encoder, dim=self.dim)
+        return {"embeddings": write_embeddings(self.store, tile, embedding, scale)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where the answer to a question goes: class and confidence, or the probability of every class."""
+
+    question: Question
+    store: Path
+    every_class: bool = False
+
+    @property
+    def asked(self) -> Question:
+        """The question as it is put."""
+        return replace(self.question, every_class=self.every_class)
+
+    @property
+    def write(self) -> Callable[..., TileResult]:
+        """What writes a tile of it."""
+        return write_probabilities if self.every_class else write_labels
+
+
+@dataclass(frozen=True)
+class LabelWork:
+    """Encodes the pixels of a tile once and answers all questions about them.
+
+    `answers` are by the name of their stage; `embeddings` is the store to read instead of encoding, where it is kept.
+    """
+
+    answers: Mapping[str, Answer]
+    cube: CubeWindow
+    encoder: EncoderRef
+    embeddings: Path | None
+    grid: GeoBox
+    aoi: Aoi
+
+    @property
+    def phase(self) -> str:
+        """What most of it is: encoding, or reading what was kept."""
+        return "reading" if self.embeddings else "encoding"
+
+    def __call__(self, tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
+        """Do a tile."""
+        answers = {stage: answer for stage, answer in self.answers.items() if stage in wanted}
+        questions = tuple(answer.asked for answer in answers.values())
+        found = label_tile(tile, self.cube, self.encoder, questions, embeddings=self.embeddings)
+        inside = aoi_mask(self.aoi, tile.geobox(self.grid))
+        return {
+            stage: answer.write(answer.store, tile, layers, inside)
+            for (stage, answer), layers in zip(answers.items(), found, strict=True)
+        }
