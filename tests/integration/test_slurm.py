@@ -143,3 +143,19 @@ def test_cancelled_by_hand_it_stays_so_and_goes_on_when_submitted_again(
     job = cluster.wait(cluster.submit(script))
     assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log_of(tmp_path)
     assert what_must_be_the_same(tmp_path / "out") == alone
+
+
+def test_workers_that_are_jobs_make_the_same_maps(cluster: Slurm, fields, alone, tmp_path: Path) -> None:
+    """The shipped script and workflows/clusters/slurm.yaml: a job that has its workers as further jobs."""
+    write_job(tmp_path, fields)
+    asked = yaml.safe_load((REPO / "workflows" / "clusters" / "slurm.yaml").read_text())
+    asked |= {"workers": {"minimum": 0, "maximum": 2}, "threads": 1, "memory": "2 GiB", "patience": 120}
+    asked["options"] |= {"queue": "trial", "account": None, "walltime": "00:10:00", "worker_extra_args": []}
+    (tmp_path / "slurm.yaml").write_text(yaml.safe_dump(asked))
+    number = cluster.submit(edited(tmp_path, CLUSTER="slurm.yaml", **{"cpus-per-task": "1", "mem": "2G"}))
+    job = cluster.wait(number)
+    assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log_of(tmp_path)
+    workers = [one for one in cluster.jobs() if one["JobName"] == "dask-worker"]
+    assert workers, "no worker was a job"
+    assert {cluster.wait(one["JobId"])["JobState"] for one in workers} <= {"CANCELLED", "COMPLETED"}
+    assert what_must_be_the_same(tmp_path / "out") == alone
