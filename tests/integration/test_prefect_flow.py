@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import REPO
 from killing import few_words, what_must_be_the_same
+from orchestrators import CALL, calls_of, ends_with, python_of, set_lines
 
 from timesenmap.catalogs.demonstration import Demonstration
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.integration
 FLOW = REPO / "workflows" / "schedules" / "prefect" / "flow.py"
 
 # Prints how the flow ended, and how often its task was tried.
-ASK = """
+RUN = """
 from prefect.client.orchestration import get_client
 from flow import nightly
 state = nightly(return_state=True)
@@ -27,25 +28,11 @@ print("ENDED", state.type.value, state.name, max(run.run_count for run in runs),
 """
 
 
-@pytest.fixture(scope="module")
-def python() -> Path:
-    folder = Path(os.environ.get("TIMESENMAP_PREFECT", REPO / ".venv-prefect")).absolute()
-    if not (folder / ".installed").exists():
-        pytest.skip(f"no Prefect installed in {folder}: run tests/integration/install-prefect")
-    return folder / "bin" / "python"
-
-
-def run_flow(python: Path, folder: Path, make_map: Path) -> list[str]:
+def run_flow(folder: Path, make_map: Path) -> list[str]:
     """Run the flow once, its lines set as the header says; returns type and name of its state, tries, message."""
-    text = FLOW.read_text()
-    for was, now in (
-        ('MAKE_MAP = "/path/to/environment/bin/make-map"', f'MAKE_MAP = "{make_map}"'),
-        ('FOLDER = Path("/path/to/maps")', f'FOLDER = Path("{folder}")'),
-        ("TRY_AGAIN_AFTER = [600, 3600, 10800]", "TRY_AGAIN_AFTER = [0.1, 0.1, 0.1]"),
-    ):
-        assert text.count(was) == 1
-        text = text.replace(was, now)
-    (folder / "flow.py").write_text(text)
+    python = python_of("prefect")
+    lines = {"MAKE_MAP": f'"{make_map}"', "FOLDER": f'Path("{folder}")', "TRY_AGAIN_AFTER": "[0.1, 0.1, 0.1]"}
+    (folder / "flow.py").write_text(set_lines(FLOW.read_text(), lines))
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -54,30 +41,14 @@ def run_flow(python: Path, folder: Path, make_map: Path) -> list[str]:
         "DO_NOT_TRACK": "1",
     }
     done = subprocess.run(
-        [python, "-c", ASK], cwd=folder, env=env, check=False, capture_output=True, text=True, timeout=240
+        [python, "-c", RUN], cwd=folder, env=env, check=False, capture_output=True, text=True, timeout=240
     )
     said = [line for line in done.stdout.splitlines() if line.startswith("ENDED ")]
     assert said, done.stdout + done.stderr
     return said[0].split(maxsplit=4)[1:]
 
 
-def ends_with(folder: Path, *codes: int) -> Path:
-    """Write a command that ends with these exit codes, one call after the other, and says what it was called with."""
-    command = folder / "make-map"
-    command.write_text(
-        f"#!{sys.executable}\n"
-        "import pathlib, sys\n"
-        "calls = pathlib.Path('calls')\n"
-        "number = len(calls.read_text().splitlines()) if calls.exists() else 0\n"
-        "print(' '.join(sys.argv[1:]), file=calls.open('a'))\n"
-        "print('the last line', file=sys.stderr)\n"
-        f"sys.exit({list(codes)}[number])\n"
-    )
-    command.chmod(0o755)
-    return command
-
-
-def test_the_flow_makes_the_maps_of_a_run_by_hand(python: Path, place: Demonstration, tmp_path: Path) -> None:
+def test_the_flow_makes_the_maps_of_a_run_by_hand(place: Demonstration, tmp_path: Path) -> None:
     fields = {
         "aoi": str(place.aoi),
         "catalog": str(place.catalog),
@@ -89,7 +60,7 @@ def test_the_flow_makes_the_maps_of_a_run_by_hand(python: Path, place: Demonstra
     (tmp_path / "alone.yaml").write_text(yaml.safe_dump(fields | {"out": "alone"}))
     subprocess.run([make_map, "--job", "alone.yaml"], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(fields | {"out": "out"}))
-    assert run_flow(python, tmp_path, make_map)[:3] == ["COMPLETED", "Completed", "1"]
+    assert run_flow(tmp_path, make_map)[:3] == ["COMPLETED", "Completed", "1"]
     assert what_must_be_the_same(tmp_path / "out") == what_must_be_the_same(tmp_path / "alone")
 
 
@@ -102,12 +73,8 @@ def test_the_flow_makes_the_maps_of_a_run_by_hand(python: Path, place: Demonstra
         ((3,), ["COMPLETED", "Skipped"], 1),
     ],
 )
-def test_exit_codes_become_states(
-    python: Path, tmp_path: Path, codes: tuple[int, ...], state: list[str], tries: int
-) -> None:
-    ended = run_flow(python, tmp_path, ends_with(tmp_path, *codes))
+def test_exit_codes_become_states(tmp_path: Path, codes: tuple[int, ...], state: list[str], tries: int) -> None:
+    ended = run_flow(tmp_path, ends_with(tmp_path, *codes))
     assert ended[:3] == [*state, str(tries)]
-    if codes[-1]:
-        assert f"make-map ended with exit code {codes[-1]}: the last line" in ended[3]
-    calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls == ["--job job.yaml --cluster local --summary job.summary.json"] * tries
+    assert f"make-map ended with exit code {codes[-1]}: the last line" in ended[3]
+    assert calls_of(tmp_path) == [CALL] * tries

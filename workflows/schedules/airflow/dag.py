@@ -1,14 +1,14 @@
 """make-map every night as an Airflow 3 DAG.
 
-Copy this file into the folder of DAGs and set the lines marked SET. It needs Airflow and its standard provider: make-map
-is called as a command, and may be installed in an environment of its own.
+Copy this file into the folder of DAGs and set the lines marked SET. It needs Airflow and its standard provider:
+make-map is called as a command, and may be installed in an environment of its own.
 
 Exit code 1 (failed) is tried again, and goes on where it was; 2 (bad input) fails at once; 3 (another run of this job
 is at work, nothing was done) skips the task. Let a callback or a notifier alert on failed tasks.
 """
 
-import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
@@ -29,7 +29,7 @@ def nightly() -> None:
 
     @task(retries=3, retry_delay=TRY_AGAIN_AFTER, retry_exponential_backoff=True)
     def make_map() -> str:
-        summary = f"{os.path.splitext(JOB)[0]}.summary.json"
+        summary = f"{Path(JOB).with_suffix('')}.summary.json"
         command = [MAKE_MAP, "--job", JOB, "--cluster", CLUSTER, "--summary", summary]
         ended = SubprocessHook().run_command(command, cwd=FOLDER)
         words = f"make-map ended with exit code {ended.exit_code}: {ended.output}"
