@@ -137,6 +137,15 @@ class Ledger:
             rows = db.execute("SELECT key FROM tile WHERE stage = ? AND state = 'done'", (stage,))
             return {str(key) for (key,) in rows}
 
+    def done_throughout(self, stages: Collection[str], keys: Collection[str]) -> set[str]:
+        """Those of some tiles that are done in all of some stages; in a complete one all are, of any tile size."""
+        done = set(keys)
+        for stage in stages:
+            with self._connect() as db:
+                complete = db.execute("SELECT 1 FROM stage WHERE name = ? AND complete", (stage,)).fetchone()
+            done &= done if complete else self.done(stage)
+        return done
+
     def finish(self, stage: str, key: str, result: TileResult, spent: Spent, *, worker: str = "") -> None:
         """Record a tile that was written whole, and by whom."""
         profile = json.dumps({"phases": dict(spent.phases), "bytes_read": spent.bytes_read})

@@ -4,6 +4,7 @@ The whole pipeline reads top to bottom in :func:`make_map`: everything is checke
 the cube, the labels and the maps are made, each tile once, and described.
 """
 
+import datetime as dt
 import logging
 from dataclasses import replace
 from functools import partial
@@ -35,26 +36,31 @@ from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
 from timesenmap.workflows import demo
+from timesenmap.workflows.account import Account, kept
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
 from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.options import given, options_of
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.runs import Runs
 from timesenmap.workflows.summary import record_of, report_lines
 
 log = logging.getLogger("timesenmap.make_map")
 
 
-def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = False) -> RunRecord:
+def make_map(
+    job: Job, *, account: Account | None = None, retry_failed: bool = False, today: dt.date | None = None
+) -> RunRecord:
     """Make the maps of a job, or bring its output folder up to date.
 
     Parameters
     ----------
     job : what to make
-    stages : shows progress; log lines by default
+    account : shows progress and keeps what the run comes to know; log lines by default
     retry_failed : of the tiles that are not done, do only those that failed in an earlier run; maps are written where
         that completes them
+    today : day (UTC) that decides which months are the latest; by default the clock does
 
     Returns
     -------
@@ -64,16 +70,22 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
     ------
     MapError, CatalogError, ModelError
         bad input; nothing was written.
+    LockedError
+        another run of the job is at work; nothing was done.
     SceneReadError, TilesFailedError
         something could not be read or computed; what was finished is kept, and the same job goes on from there.
     """
-    stages = stages or Stages(bars=False)
+    account = account or Account(Stages(bars=False))
+    stages, runs = account.stages, Runs(job.out)
     limit_block_cache()
-    plan = prepare(job, stages)
+    account.job = job = job.settled(today)
+    runs.require_idle(job.out)
+    account.plan = plan = prepare(job, stages)
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
-    with open_workspace(job.out, plan.place) as workspace:
+    with runs.held(), open_workspace(job.out, plan.place) as workspace:
+        account.workspace = workspace
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
         tile_run = TileRun(workspace.ledger, plan.tiles, job.tile_size, retry_failed=retry_failed)
@@ -86,6 +98,7 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
         record = record_of(plan, workspace, stages.seconds)
         describe_run(workspace.out, record)
         record.write(workspace.out / "run.json")
+        account.record = record
     return record
 
 
@@ -203,12 +216,16 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@options_of(Job, repeated=("prompts",))
+@options_of(Job, repeated=("prompts", "reuse"))
 @click.option("--job", "job_file", type=click.Path(path_type=Path), help="YAML file of the same fields; flags win")
 @click.option("--demo", "demonstration", is_flag=True, help="generate a place with a year of scenes, and map it")
 @click.option("--dry-run", is_flag=True, help="say what would be done and how long it takes; write nothing")
 @click.option("--retry-failed", is_flag=True, help="of what is left to do, do only the tiles that failed before")
 @click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
+@click.option(
+    "--today", type=click.DateTime(["%Y-%m-%d"]), help="day (UTC) that decides what --start latest is  [default: today]"
+)
+@click.option("--summary", type=click.Path(path_type=Path), help="write how the run ended to this file, as JSON")
 @click.option("-v", "--verbose", is_flag=True, help="log more")
 @click.version_option(package_name="timesenmap", prog_name="make-map")
 @with_exit_codes
@@ -219,6 +236,8 @@ def main(
     dry_run: bool,
     retry_failed: bool,
     show_config: bool,
+    today: dt.datetime | None,
+    summary: Path | None,
     verbose: bool,
     **options: object,
 ) -> None:
@@ -229,26 +248,31 @@ def main(
     make-map --aoi 3.0,50.8,3.1,50.9 --prompts land-cover --prompts mine.yaml --year 2024 --out out/
     make-map --job out/job.yaml --items out/work/items.parquet --out again/
     make-map --demo --out demo/
+    make-map --job nightly.yaml --start latest --out 'maps/{start}_{end}' --summary nightly.json
 
-    Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed, and
-    does what the first left undone.
+    Exit codes: 0 done, 1 failed, 2 bad input, 3 another run of the job is at work. A second run over the same --out
+    redoes only what its inputs changed, and does what the first left undone.
     """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging(verbose=verbose)
-    flags = given(options)
-    if demonstration:
-        flags = demo.demo_flags(flags)
-    job = resolve_job(flags, job_file)
-    if show_config:
-        click.echo(job.to_yaml(), nl=False)
-        return
-    stages = Stages()
-    if dry_run:
-        for what, how_much in forecast(prepare(job, stages)):
-            click.echo(f"{what:<24}{how_much}")
-        return
-    record = make_map(job, stages=stages, retry_failed=retry_failed)
-    for line in report_lines(record, job.out):
-        click.echo(line)
-    if demonstration:
-        for line in demo.agreement(job.out, record):
+    with kept(summary, job_file, Stages()) as account:
+        flags = given(options)
+        if demonstration:
+            flags = demo.demo_flags(flags)
+        job = resolve_job(flags, job_file)
+        day = None if today is None else today.date()
+        if show_config:
+            click.echo(job.to_yaml(), nl=False)
+            return
+        if dry_run:
+            account.job = job.settled(day)
+            account.plan = prepare(account.job, account.stages)
+            for what, how_much in forecast(account.plan):
+                click.echo(f"{what:<24}{how_much}")
+            return
+        record = make_map(job, account=account, retry_failed=retry_failed, today=day)
+        out = Path(str(record.job["out"]))
+        for line in report_lines(record, out):
             click.echo(line)
+        if demonstration:
+            for line in demo.agreement(out, record):
+                click.echo(line)
