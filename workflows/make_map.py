@@ -6,6 +6,7 @@ the cube, the labels and the maps are made, each tile once, and described.
 
 import datetime as dt
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cog import limit_block_cache
-from timesenmap.pipeline.cube import create_cube
+from timesenmap.pipeline.cube import create_cube, fits_cube
 from timesenmap.pipeline.describe import describe_run
+from timesenmap.pipeline.donors import Donor
 from timesenmap.pipeline.encode import EncoderRef, check_encoder
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import grid_for, tiles
@@ -43,6 +45,7 @@ from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.options import given, options_of
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.reuse import find_donors, in_words, months_of
 from timesenmap.workflows.runs import Runs
 from timesenmap.workflows.summary import record_of, report_lines
 
@@ -76,7 +79,7 @@ def make_map(
         something could not be read or computed; what was finished is kept, and the same job goes on from there.
     """
     account = account or Account(Stages(bars=False))
-    stages, runs = account.stages, Runs(job.out)
+    stages, runs, reuse = account.stages, Runs(job.out), job.reuse
     limit_block_cache()
     account.job = job = job.settled(today)
     runs.require_idle(job.out)
@@ -84,12 +87,13 @@ def make_map(
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
+    donors = find_donors(plan.period, runs, job.out, named=reuse)
     with runs.held(), open_workspace(job.out, plan.place) as workspace:
         account.workspace = workspace
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
         tile_run = TileRun(workspace.ledger, plan.tiles, job.tile_size, retry_failed=retry_failed)
-        build_cube(plan, workspace, stages, tile_run)
+        build_cube(plan, workspace, stages, tile_run, donors)
         if job.keep_embeddings:
             embed_pixels(plan, workspace, stages, tile_run)
         label_pixels(plan, workspace, stages, tile_run)
@@ -153,10 +157,16 @@ def prepare(job: Job, stages: Stages) -> Plan:
     return replace(plan, questions=tuple(questions))
 
 
-def build_cube(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
-    """Composite the scenes into the cube: twelve monthly medians of ten bands, tile by tile."""
+def build_cube(
+    plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun, donors: Sequence[Donor] = ()
+) -> None:
+    """Composite the scenes into the cube: twelve monthly medians of ten bands, tile by tile.
+
+    Months that this cube, from before its inputs changed, or one of the donors has just so are taken from there.
+    """
+    store, tile_size = workspace.cube, plan.job.tile_size
     work = CompositeWork(
-        workspace.cube,
+        store,
         plan.search.scenes,
         plan.grid,
         plan.aoi,
@@ -165,10 +175,14 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileR
         set_aside=plan.set_aside,
         cloud_dilation=plan.job.cloud_dilation,
         gdal=plan.search.profile.gdal,
+        signatures=plan.month_signatures,
+        donors=tuple(donors),
     )
-    create = partial(create_cube, workspace.cube, plan.grid, plan.period, tile_size=plan.job.tile_size)
+    create = partial(create_cube, store, plan.grid, plan.period, tile_size=tile_size)
+    stays = partial(fits_cube, store, plan.grid, tile_size=tile_size)
     with stages.stage("cube", plan.pixels, "px") as advance:
-        tile_run.run([Stage("cube", plan.cube_signature, workspace.cube, create)], work=work, advance=advance)
+        tile_run.run([Stage("cube", plan.cube_signature, store, create, stays)], work=work, advance=advance)
+    log.info("cube: %s", in_words(months_of(workspace.ledger, plan.period)))
 
 
 def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
