@@ -1,7 +1,7 @@
 """Scenes of a generated place over more than a year: those of its year, and again a year later under other names."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,17 @@ Feature = dict[str, Any]
 
 
 def rolling_items(
-    place: Demonstration, path: Path, *, months: int = 14, keep: Callable[[Feature], bool] = lambda _: True
+    place: Demonstration,
+    path: Path,
+    *,
+    months: int = 14,
+    keep: Callable[[Feature], bool] = lambda _: True,
+    more: Mapping[str, int] | None = None,
 ) -> Path:
-    """Write an item collection of the first months (of 24, from January of the place on) that `keep` lets pass."""
+    """Write an item collection of the first months (of 24, from January of the place's year on).
+
+    Of each the two clearest scenes, or as many as `more` says of a month ("YYYY-MM"), that `keep` lets pass.
+    """
     by_month: dict[str, list[Feature]] = {}
     for file in sorted(place.folder.glob("scenes/*/*.json")):
         feature = json.loads(file.read_text())
@@ -31,7 +39,9 @@ def rolling_items(
     chosen = [
         feature
         for month in sorted(by_month)[:months]
-        for feature in sorted(by_month[month], key=lambda one: one["properties"]["eo:cloud_cover"])[:_PER_MONTH]
+        for feature in sorted(by_month[month], key=lambda one: one["properties"]["eo:cloud_cover"])[
+            : (more or {}).get(month, _PER_MONTH)
+        ]
     ]
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [one for one in chosen if keep(one)]}))
     return path

@@ -14,13 +14,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from timesenmap.pipeline.period import Period
-from timesenmap.pipeline.record import RunRecord
+from timesenmap.pipeline.record import MonthsRecord, RunRecord
 from timesenmap.pipeline.whole import write_whole
 from timesenmap.pipeline.workspace import Workspace
 from timesenmap.workflows.commands import Ending, ending_of
 from timesenmap.workflows.job import Job
 from timesenmap.workflows.plan import Plan
 from timesenmap.workflows.progress import Stages
+from timesenmap.workflows.reuse import months_of
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ class Summary(_Part):
     failed_tiles: tuple[FailedTile, ...] = Field(description=f"the first {_NAMED}")
     pixels: int | None = Field(description="pixels of all tiles")
     seconds: dict[str, float] = Field(description="wall seconds of this run by stage")
+    months_made: tuple[str, ...] = Field(description="months of the cube, YYYY-MM, that were made in some tile")
+    months_taken_over: tuple[str, ...] = Field(description="months taken, in every tile, from a cube that held them")
     maps: tuple[MapFile, ...] = Field(description="files of the maps in `out`, with their sha256; none unless done")
     warnings: tuple[str, ...] = Field(description="what to know of the maps, and what could not be tidied up")
     versions: dict[str, str] = Field(description="of timesenmap, and when done of all that made the maps")
@@ -105,6 +108,7 @@ class Account:
 
     def summary(self, ending: Ending, job_file: Path | None) -> Summary:
         """Sum up."""
+        months, labels = self._months()
         return Summary(
             state=ending.state,
             exit_code=ending.exit_code,
@@ -118,6 +122,8 @@ class Account:
             failed_tiles=self._failed()[:_NAMED],
             pixels=None if self.plan is None else self.plan.pixels,
             seconds=dict(self.stages.seconds),
+            months_made=months.made,
+            months_taken_over=tuple(label for label in labels if label not in months.made),
             maps=self._maps(),
             warnings=(*(self.record.warnings if self.record else ()), *self.warnings),
             versions=self.record.versions if self.record else {"timesenmap": version("timesenmap")},
@@ -131,6 +137,12 @@ class Account:
         except ValueError:
             return None
         return PeriodPart(start=months[0], end=months[-1])
+
+    def _months(self) -> tuple[MonthsRecord, tuple[str, ...]]:
+        """Which months were made, and all of them; none before there is a tile."""
+        if self.plan is None or self.workspace is None or not self.workspace.ledger.done("cube"):
+            return MonthsRecord(made=(), taken=()), ()
+        return months_of(self.workspace.ledger, self.plan.period), self.plan.period.labels
 
     def _failed(self) -> tuple[FailedTile, ...]:
         if self.plan is None or self.workspace is None:

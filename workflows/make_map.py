@@ -23,6 +23,7 @@ from timesenmap.pipeline.describe import describe_run
 from timesenmap.pipeline.donors import Donor
 from timesenmap.pipeline.encode import EncoderRef, check_encoder
 from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.figures import months_made
 from timesenmap.pipeline.grid import grid_for, tiles
 from timesenmap.pipeline.label import (
     CubeWindow,
@@ -45,7 +46,7 @@ from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.options import given, options_of
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
-from timesenmap.workflows.reuse import find_donors, in_words, months_of
+from timesenmap.workflows.reuse import find_donors, months_of
 from timesenmap.workflows.runs import Runs
 from timesenmap.workflows.summary import record_of, report_lines
 
@@ -182,7 +183,7 @@ def build_cube(
     stays = partial(fits_cube, store, plan.grid, tile_size=tile_size)
     with stages.stage("cube", plan.pixels, "px") as advance:
         tile_run.run([Stage("cube", plan.cube_signature, store, create, stays)], work=work, advance=advance)
-    log.info("cube: %s", in_words(months_of(workspace.ledger, plan.period)))
+    log.info("cube: %s", months_made(months_of(workspace.ledger, plan.period)))
 
 
 def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:

@@ -1,7 +1,6 @@
 """Which cubes of earlier runs months may be taken from, and what came of it."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from timesenmap.pipeline.donors import Donor, donor_of
@@ -49,27 +48,3 @@ def months_of(ledger: Ledger, period: Period) -> MonthsRecord:
             for month, count in sorted(found.items())
         ),
     )
-
-
-def in_words(months: MonthsRecord) -> str:
-    """Say in a line which months were made and which taken over."""
-    parts = [f"{_listed(months.made)} made" if months.made else "no month made"]
-    for source, found in groupby(months.taken, key=lambda one: one.source):
-        labels = [one.month for one in found]
-        parts.append(f"{_listed(labels)} taken from {source}" if source else f"{_listed(labels)} kept as they stood")
-    return "; ".join(parts)
-
-
-def _listed(labels: Sequence[str]) -> str:
-    """Months as people say them: "2021-02 to 2021-12 (11 months)", "2022-01"."""
-    runs: list[list[str]] = []
-    for label in labels:
-        if runs and _number(label) == _number(runs[-1][-1]) + 1:
-            runs[-1].append(label)
-        else:
-            runs.append([label])
-    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]} ({len(run)} months)" for run in runs)
-
-
-def _number(label: str) -> int:
-    return int(label[:4]) * 12 + int(label[5:])
