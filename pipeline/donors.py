@@ -51,7 +51,7 @@ def donor_of(store: Path, name: str, period: Period) -> Donor | None:
         return None
     labels = [(dt.date(1970, 1, 1) + dt.timedelta(days=int(day))).strftime("%Y-%m") for day in days]
     covers = frozenset(period.labels.index(label) for label in labels if label in period.labels)
-    return Donor(store, name, covers) if covers else None
+    return Donor(store.absolute(), name, covers) if covers else None
 
 
 @profile.timed("reading")

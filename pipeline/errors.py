@@ -11,3 +11,7 @@ class SceneReadError(RuntimeError):
 
 class LockedError(RuntimeError):
     """Another run holds the folder or the job: the message names who, where and since when (exit code 3)."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster could not be had or went away; what was finished is kept (exit code 1)."""

@@ -116,6 +116,11 @@ class Ledger:
             ).fetchone()
         return None if row is None else StageState(int(row[0]), bool(row[1]))
 
+    def is_begun(self, stage: str) -> bool:
+        """Whether the store of a stage stands, for whatever inputs."""
+        with self._connect() as db:
+            return db.execute("SELECT 1 FROM stage WHERE name = ?", (stage,)).fetchone() is not None
+
     def complete(self, stage: str) -> None:
         """Record that all tiles of a stage are done."""
         with self._connect() as db:
@@ -129,8 +134,10 @@ class Ledger:
             db.execute("DELETE FROM taken WHERE stage = ?", (stage,))
 
     def begin(self, stage: str, signature: str, tile_size: int) -> None:
-        """Record that the store of a stage stands, empty, ready for its tiles."""
+        """Record that the store of a stage stands, ready for its tiles, none of which is done."""
         with self._connect() as db:
+            db.execute("DELETE FROM tile WHERE stage = ?", (stage,))
+            db.execute("DELETE FROM taken WHERE stage = ?", (stage,))
             db.execute(
                 "INSERT OR REPLACE INTO stage (name, signature, tile_size) VALUES (?, ?, ?)",
                 (stage, signature, tile_size),

@@ -159,8 +159,8 @@ class TileRun:
                     f"--retry-failed: the tiles of {stage.name} that failed are of other inputs or of another tile "
                     "size; run the command without it"
                 )
-            self._ledger.forget(stage.name)
-            if not stage.stays():
+            if not (self._ledger.is_begun(stage.name) and stage.stays()):  # begun: the store was made to its end
+                self._ledger.forget(stage.name)
                 remove_store(stage.store)
                 stage.store.parent.mkdir(parents=True, exist_ok=True)
                 stage.create()
