@@ -263,3 +263,19 @@ def test_kills_while_months_are_made_again_change_no_byte_and_leave_nothing(
     same = [*flags, "--items", changed_items, "--today", JANUARY, "--reuse", january]
     hit = kill_again_and_again(same, tmp_path, kills=10, seed=11, begun=january)
     assert hit["cube"] > 0
+
+
+def test_old_runs_go_after_a_good_one_and_only_then(
+    january: Path, flags: list[object], items: Path, tmp_path: Path
+) -> None:
+    pattern, summary = tmp_path / "{start}", tmp_path / "summary.json"
+    for start in ("2020-11", "2020-12", "2021-01"):
+        shutil.copytree(january, tmp_path / start)
+    keep = ["--items", items, "--out", pattern, "--keep-runs", 3, "--keep-work", 1, "--summary", summary]
+    assert run(*flags, *keep, "--today", "2016-01-01").exit_code == 2
+    assert len(list(tmp_path.glob("20*"))) == 3
+    ok(*flags, *keep, "--today", FEBRUARY)
+    assert sorted(path.name for path in tmp_path.glob("20*")) == ["2020-12", "2021-01", "2021-02"]
+    assert [path.parent.parent.name for path in tmp_path.glob("*/work/*.zarr")] == ["2021-02"]
+    assert (tmp_path / "2021-01" / "few.tif").read_bytes() == (january / "few.tif").read_bytes()
+    assert Summary.model_validate_json(summary.read_text()).months_made == ("2022-01",)

@@ -48,6 +48,7 @@ from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.options import given, options_of
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.retention import tidy
 from timesenmap.workflows.reuse import find_donors, months_of
 from timesenmap.workflows.runs import Runs
 from timesenmap.workflows.summary import record_of, report_lines
@@ -82,37 +83,35 @@ def make_map(
         something could not be read or computed; what was finished is kept, and the same job goes on from there.
     """
     account = account or Account(Stages(bars=False))
-    stages, runs, reuse = account.stages, Runs(job.out), job.reuse
+    stages, asked, runs = account.stages, job, Runs(job.out)
     limit_block_cache()
-    account.job = job = job.settled(today)
+    account.job = job = asked.settled(today)
     runs.require_idle(job.out)
     account.plan = plan = prepare(job, stages)
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
-    donors = find_donors(plan.period, runs, job.out, named=reuse)
-    with (
-        runs.held(),
-        open_workspace(job.out, plan.place) as workspace,
-        open_cluster(job.cluster) as cluster,
-    ):
-        account.workspace = workspace
-        plan = replace(plan, encoder=cluster.encoder(plan.encoder))
-        workspace.write_text("job.yaml", job.to_yaml())
-        plan.search.save(workspace.items)
-        tile_run = TileRun(
-            workspace.ledger, plan.tiles, job.tile_size, executor=cluster.executor, retry_failed=retry_failed
-        )
-        build_cube(plan, workspace, stages, tile_run, donors)
-        if job.keep_embeddings:
-            embed_pixels(plan, workspace, stages, tile_run)
-        label_pixels(plan, workspace, stages, tile_run)
-        tile_run.require_all()
-        write_maps(plan, workspace, stages)
-        record = record_of(plan, workspace, stages.seconds)
-        describe_run(workspace.out, record)
-        record.write(workspace.out / "run.json")
-        account.record = record
+    donors = find_donors(plan.period, runs, job.out, named=asked.reuse)
+    with runs.held():
+        with open_workspace(job.out, plan.place) as workspace, open_cluster(job.cluster) as cluster:
+            account.workspace = workspace
+            plan = replace(plan, encoder=cluster.encoder(plan.encoder))
+            workspace.write_text("job.yaml", job.to_yaml())
+            plan.search.save(workspace.items)
+            tile_run = TileRun(
+                workspace.ledger, plan.tiles, job.tile_size, executor=cluster.executor, retry_failed=retry_failed
+            )
+            build_cube(plan, workspace, stages, tile_run, donors)
+            if job.keep_embeddings:
+                embed_pixels(plan, workspace, stages, tile_run)
+            label_pixels(plan, workspace, stages, tile_run)
+            tile_run.require_all()
+            write_maps(plan, workspace, stages)
+            record = record_of(plan, workspace, stages.seconds)
+            describe_run(workspace.out, record)
+            record.write(workspace.out / "run.json")
+            account.record = record
+        account.warnings += tidy(runs, job.out, keep_runs=asked.keep_runs, keep_work=asked.keep_work)
     return record
 
 

@@ -46,25 +46,39 @@ class Runs:
 
     def standing(self) -> list[tuple[Period, Path]]:
         """Folders there are, with their periods, newest first; of other things of such a name none."""
-        if not self.many:
-            return []
-        root = self._root
-        rest = self.pattern.relative_to(root)
-        glob = _PLACEHOLDER.sub("[0-9][0-9][0-9][0-9]-[0-9][0-9]", _without_wildcards(str(rest)))
         found: list[tuple[Period, Path]] = []
-        for path in root.glob(glob):
+        for path in self._matching(self.pattern):
             period = self._period(path)
             if period is not None and path.is_dir():
                 found.append((period, path))
         return sorted(found, key=lambda run: run[0].start, reverse=True)
+
+    def removed(self) -> list[Path]:
+        """What is left of folders whose removal was cut short."""
+        pattern = self.pattern.with_name(self.removed_name(self.pattern.name))
+        return sorted(path for path in self._matching(pattern) if path.is_dir())
+
+    @staticmethod
+    def removed_name(name: str) -> str:
+        """Name of a folder while it is being removed: of no run, and not shown in listings."""
+        return f".{name}.removed"
+
+    def _matching(self, pattern: Path) -> Iterator[Path]:
+        """What is called like this, with any months."""
+        if not self.many:
+            return iter(())
+        rest = str(pattern.relative_to(self.root))
+        for wildcard in "[?*":
+            rest = rest.replace(wildcard, f"[{wildcard}]")
+        return self.root.glob(_PLACEHOLDER.sub("[0-9][0-9][0-9][0-9]-[0-9][0-9]", rest))
 
     @property
     def lock(self) -> Path | None:
         """File that holds two runs of the job apart, whatever their periods; None where there is one folder."""
         if not self.many:
             return None
-        name = str(self.pattern.relative_to(self._root)).replace("/", "+")
-        return self._root / f".{name}.lock"
+        name = str(self.pattern.relative_to(self.root)).replace("/", "+")
+        return self.root / f".{name}.lock"
 
     def require_idle(self, folder: Path) -> None:
         """Raise LockedError where a run of the job, or of this folder, is at work; nothing is held nor written."""
@@ -87,7 +101,7 @@ class Runs:
         return f"--out {self.pattern}"
 
     @property
-    def _root(self) -> Path:
+    def root(self) -> Path:
         """The folder that all runs lie in, whatever their period."""
         parts = self.pattern.parts
         first = next(n for n, part in enumerate(parts) if _PLACEHOLDER.search(part))
@@ -108,7 +122,3 @@ class Runs:
         except MapError:
             return None
         return period if self.folder(period) == folder else None
-
-
-def _without_wildcards(path: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", path)
