@@ -74,7 +74,7 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _sigterm_stops() -> Iterator[None]:
-    """Raise Terminated on the first SIGTERM; schedulers send more, and the next must not cut the stop short."""
+    """Raise Terminated on the first SIGTERM. Schedulers send several, and no other must cut the stop short."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python has signals in its main thread alone
         return

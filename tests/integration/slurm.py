@@ -80,8 +80,11 @@ class Slurm:
 
     def job(self, number: str) -> dict[str, str]:
         """What is on record of a job: JobState, ExitCode ("code:signal"), Restarts, ..."""
-        fields = self.command("scontrol", "--oneliner", "show", "job", number).split()
-        return dict(field.split("=", 1) for field in fields if "=" in field)
+        return _fields(self.command("scontrol", "--oneliner", "show", "job", number))
+
+    def jobs(self) -> list[dict[str, str]]:
+        """What is on record of all jobs."""
+        return [_fields(line) for line in self.command("scontrol", "--oneliner", "show", "job").splitlines()]
 
     def wait(self, number: str, *, states: tuple[str, ...] = (), seconds: float = 300) -> dict[str, str]:
         """Wait until a job is in one of the states, by default until it has ended; returns its record."""
@@ -97,6 +100,10 @@ class Slurm:
     def logs(self) -> str:
         """Return the last lines of the daemons' logs."""
         return "".join(f"{path.name}:\n{path.read_text()[-2000:]}\n" for path in sorted(self.home.glob("*.log")))
+
+
+def _fields(line: str) -> dict[str, str]:
+    return dict(field.split("=", 1) for field in line.split() if "=" in field)
 
 
 @contextmanager

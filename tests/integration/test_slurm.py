@@ -1,7 +1,6 @@
 """The shipped SLURM files on a real SLURM of one node: the same maps, exit codes on record, stopped and requeued."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -67,8 +66,9 @@ def edited(folder: Path, **settings: str) -> Path:
         found = re.match(r"#?(#SBATCH --)([a-z-]+)=|()([A-Z]+)=", line) if to_set else None
         name = found and (found[2] or found[4])
         if found and name in settings:
-            line = f"{found[1] or ''}{name}={settings.pop(name)}"
-        lines.append(line)
+            lines.append(f"{found[1] or ''}{name}={settings.pop(name)}")
+        else:
+            lines.append(line)
     assert not settings, f"{SCRIPT.name} does not let one set {settings}"
     copy = folder / "make-map.sbatch"
     copy.write_text("\n".join(lines) + "\n")
@@ -142,4 +142,20 @@ def test_cancelled_by_hand_it_stays_so_and_goes_on_when_submitted_again(
     assert cluster.job(number)["JobState"] == "CANCELLED"
     job = cluster.wait(cluster.submit(script))
     assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log_of(tmp_path)
+    assert what_must_be_the_same(tmp_path / "out") == alone
+
+
+def test_workers_that_are_jobs_make_the_same_maps(cluster: Slurm, fields, alone, tmp_path: Path) -> None:
+    """The shipped script and workflows/clusters/slurm.yaml: a job that has its workers as further jobs."""
+    write_job(tmp_path, fields)
+    asked = yaml.safe_load((REPO / "workflows" / "clusters" / "slurm.yaml").read_text())
+    asked |= {"workers": {"minimum": 0, "maximum": 2}, "threads": 1, "memory": "2 GiB", "patience": 120}
+    asked["options"] |= {"queue": "trial", "account": None, "walltime": "00:10:00", "worker_extra_args": []}
+    (tmp_path / "slurm.yaml").write_text(yaml.safe_dump(asked))
+    number = cluster.submit(edited(tmp_path, CLUSTER="slurm.yaml", **{"cpus-per-task": "1", "mem": "2G"}))
+    job = cluster.wait(number)
+    assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log_of(tmp_path)
+    workers = [one for one in cluster.jobs() if one["JobName"] == "dask-worker"]
+    assert workers, "no worker was a job"
+    assert {cluster.wait(one["JobId"])["JobState"] for one in workers} <= {"CANCELLED", "COMPLETED"}
     assert what_must_be_the_same(tmp_path / "out") == alone
