@@ -1,6 +1,5 @@
 """The output folder of a run: whose it is, who may write in it, and what in it is still valid."""
 
-import fcntl
 import hashlib
 import json
 import time
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from timesenmap.pipeline import locks
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.whole import write_whole
@@ -135,11 +135,8 @@ def open_workspace(out: Path, place: Mapping[str, object]) -> Iterator[Workspace
     check_folder(out, place)
     (out / "work").mkdir(parents=True, exist_ok=True)
     with (out / "work" / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            msg = f"--out {out}: another run is writing there; wait for it or name another folder"
-            raise MapError(msg) from error
+        if not locks.hold(lock):
+            raise MapError(f"--out {out}: another run is writing there; wait for it or name another folder")
         ledger = Ledger(out / "work" / "ledger.sqlite")
         ledger.keep_note("place", json.dumps(place, default=str))
         yield Workspace(out, ledger)
