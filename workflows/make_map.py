@@ -14,6 +14,7 @@ import click
 from timesenmap.catalogs import find_scenes
 from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
+from timesenmap.pipeline.announced import announced
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cog import limit_block_cache
 from timesenmap.pipeline.cube import create_cube
@@ -35,12 +36,14 @@ from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
 from timesenmap.workflows import demo
+from timesenmap.workflows.announce import announcement_of
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
 from timesenmap.workflows.maps import maps_of, write_map
-from timesenmap.workflows.options import given, options_of
+from timesenmap.workflows.options import given, options_of, refuse_flags
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.status import status
 from timesenmap.workflows.summary import record_of, report_lines
 
 log = logging.getLogger("timesenmap.make_map")
@@ -73,7 +76,7 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
-    with open_workspace(job.out, plan.place) as workspace:
+    with open_workspace(job.out, plan.place) as workspace, announced(workspace.ledger, announcement_of(plan)):
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
         tile_run = TileRun(workspace.ledger, plan.tiles, job.tile_size, retry_failed=retry_failed)
@@ -202,7 +205,11 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
             write_map(one, plan, workspace, advance)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="[status OUT]",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @options_of(Job, repeated=("prompts",))
 @click.option("--job", "job_file", type=click.Path(path_type=Path), help="YAML file of the same fields; flags win")
 @click.option("--demo", "demonstration", is_flag=True, help="generate a place with a year of scenes, and map it")
@@ -211,8 +218,10 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 @click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
 @click.option("-v", "--verbose", is_flag=True, help="log more")
 @click.version_option(package_name="timesenmap", prog_name="make-map")
+@click.pass_context
 @with_exit_codes
 def main(
+    context: click.Context,
     *,
     job_file: Path | None,
     demonstration: bool,
@@ -229,10 +238,14 @@ def main(
     make-map --aoi 3.0,50.8,3.1,50.9 --prompts land-cover --prompts mine.yaml --year 2024 --out out/
     make-map --job out/job.yaml --items out/work/items.parquet --out again/
     make-map --demo --out demo/
+    make-map status out/
 
     Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed, and
     does what the first left undone.
     """  # noqa: D301 - click wants the control character \b, not the two characters
+    if context.invoked_subcommand is not None:
+        refuse_flags(context)
+        return
     set_up_logging(verbose=verbose)
     flags = given(options)
     if demonstration:
@@ -252,3 +265,6 @@ def main(
     if demonstration:
         for line in demo.agreement(job.out, record):
             click.echo(line)
+
+
+main.add_command(status)

@@ -29,7 +29,7 @@ from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.workspace import signature
 from timesenmap.workflows.job import Job
-from timesenmap.workflows.progress import duration
+from timesenmap.workflows.progress import byte_size, duration
 
 # Rates for a forecast, stated with it: what one process reads and decodes from a service in the same region.
 READ_MB_PER_SECOND = 40.0
@@ -318,8 +318,3 @@ def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:
     """Bytes of one scene's pixels that fall in the area: four bands at 10 m, six and SCL at 20 m, 2 bytes (SCL 1)."""
     square_metres = plan.pixels * plan.job.resolution**2
     return float(_share(plan, footprint) * square_metres * (4 * 2 / 100 + (6 * 2 + 1) / 400))
-
-
-def byte_size(amount: float) -> str:
-    """Bytes for people: "1.2 GB", "3.4 MB"."""
-    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"

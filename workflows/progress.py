@@ -91,7 +91,7 @@ class Stages:
 
         yield advance
         state = "done" if pace.done >= total else "not all done"
-        log.info("%s: %s, %s%s in %.1f s", name, state, _si(pace.done), unit, time.monotonic() - started)
+        log.info("%s: %s, %s%s in %.1f s", name, state, si(pace.done), unit, time.monotonic() - started)
 
 
 class _Pace:
@@ -110,7 +110,7 @@ class _Pace:
         if not self._mine:
             return ""
         rate = self._mine / max(time.monotonic() - self._started, 1e-9)
-        return f"{_si(rate)}{self.unit}/s, {duration((self.total - self.done) / rate)} left"
+        return f"{si(rate)}{self.unit}/s, {duration((self.total - self.done) / rate)} left"
 
 
 def duration(seconds: float) -> str:
@@ -120,7 +120,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _si(value: float) -> str:
+def byte_size(amount: float) -> str:
+    """Bytes for people: "1.2 GB", "3.4 MB"."""
+    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
+
+
+def si(value: float) -> str:
+    """Three digits and a prefix: "1.23 M", "45.6 " (a unit may follow)."""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}"
