@@ -7,3 +7,7 @@ class MapError(ValueError):
 
 class SceneReadError(RuntimeError):
     """A scene's asset could not be read: the message names item, asset, address and cause (exit code 1)."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster could not be had or went away; what was finished is kept (exit code 1)."""
