@@ -12,6 +12,7 @@ from timesenmap.catalogs.errors import CatalogError, ServiceError
 from timesenmap.model.errors import ModelError
 from timesenmap.pipeline.errors import ClusterError, MapError, SceneReadError
 from timesenmap.pipeline.tiling import TilesFailedError
+from timesenmap.workflows.logs import speaks_json
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,20 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except FAILED as error:
             log.debug("failed", exc_info=True)
-            click.echo(f"failed: {error}", err=True)
+            _say(f"failed: {error}")
             raise SystemExit(1) from error
         except BAD_INPUT as error:
-            click.echo(f"error: {error}", err=True)
+            _say(f"error: {error}")
             raise SystemExit(2) from error
         except KeyboardInterrupt as error:
-            click.echo("stopped: what was finished is kept; run the same command again to go on", err=True)
+            _say("stopped: what was finished is kept; run the same command again to go on")
             raise SystemExit(130) from error
 
     return run
+
+
+def _say(last: str) -> None:
+    if speaks_json():
+        log.error("%s", last)
+    else:
+        click.echo(last, err=True)

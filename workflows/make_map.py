@@ -41,10 +41,11 @@ from timesenmap.workflows.cluster import open_cluster
 from timesenmap.workflows.cluster_spec import read_cluster
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
+from timesenmap.workflows.logs import set_up_logging
 from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.options import given, options_of, refuse_flags
 from timesenmap.workflows.plan import Plan, forecast
-from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.status import status
 from timesenmap.workflows.summary import record_of, report_lines
 
@@ -84,7 +85,12 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
             workspace.write_text("job.yaml", job.to_yaml())
             plan.search.save(workspace.items)
             tile_run = TileRun(
-                workspace.ledger, plan.tiles, job.tile_size, executor=cluster.executor, retry_failed=retry_failed
+                workspace.ledger,
+                plan.tiles,
+                job.tile_size,
+                executor=cluster.executor,
+                retry_failed=retry_failed,
+                on_failure=stages.failed,
             )
             build_cube(plan, workspace, stages, tile_run)
             if job.keep_embeddings:
@@ -224,6 +230,12 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 @click.option("--retry-failed", is_flag=True, help="of what is left to do, do only the tiles that failed before")
 @click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
 @click.option("-v", "--verbose", is_flag=True, help="log more")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="log lines for people, or a JSON object a line for programs  [default: text]",
+)
 @click.version_option(package_name="timesenmap", prog_name="make-map")
 @click.pass_context
 @with_exit_codes
@@ -236,6 +248,7 @@ def main(
     retry_failed: bool,
     show_config: bool,
     verbose: bool,
+    log_format: str,
     **options: object,
 ) -> None:
     """Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
@@ -253,7 +266,7 @@ def main(
     if context.invoked_subcommand is not None:
         refuse_flags(context)
         return
-    set_up_logging(verbose=verbose)
+    set_up_logging(verbose=verbose, json_lines=log_format == "json")
     flags = given(options)
     if demonstration:
         flags = demo.demo_flags(flags)
@@ -261,7 +274,7 @@ def main(
     if show_config:
         click.echo(job.to_yaml(), nl=False)
         return
-    stages = Stages()
+    stages = Stages(bars=False if log_format == "json" else None)
     if dry_run:
         for what, how_much in forecast(prepare(job, stages)):
             click.echo(f"{what:<24}{how_much}")
