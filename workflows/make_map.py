@@ -43,6 +43,7 @@ from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
 from timesenmap.workflows.logs import set_up_logging
 from timesenmap.workflows.maps import maps_of, write_map
+from timesenmap.workflows.metrics import metrics_in
 from timesenmap.workflows.options import given, options_of, refuse_flags
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages
@@ -229,6 +230,12 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 @click.option("--dry-run", is_flag=True, help="say what would be done and how long it takes; write nothing")
 @click.option("--retry-failed", is_flag=True, help="of what is left to do, do only the tiles that failed before")
 @click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
+@click.option(
+    "--metrics",
+    metavar="FILE.prom",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="keep metrics for Prometheus in this file, for node_exporter's textfile collector",
+)
 @click.option("-v", "--verbose", is_flag=True, help="log more")
 @click.option(
     "--log-format",
@@ -247,6 +254,7 @@ def main(
     dry_run: bool,
     retry_failed: bool,
     show_config: bool,
+    metrics: Path | None,
     verbose: bool,
     log_format: str,
     **options: object,
@@ -279,7 +287,8 @@ def main(
         for what, how_much in forecast(prepare(job, stages)):
             click.echo(f"{what:<24}{how_much}")
         return
-    record = make_map(job, stages=stages, retry_failed=retry_failed)
+    with metrics_in(metrics, job.out):
+        record = make_map(job, stages=stages, retry_failed=retry_failed)
     for line in report_lines(record, job.out):
         click.echo(line)
     if demonstration:
