@@ -40,12 +40,13 @@ from timesenmap.workflows.announce import announcement_of
 from timesenmap.workflows.cluster import open_cluster
 from timesenmap.workflows.cluster_spec import read_cluster
 from timesenmap.workflows.commands import with_exit_codes
+from timesenmap.workflows.forecast import forecast
 from timesenmap.workflows.job import Job, resolve_job
 from timesenmap.workflows.logs import set_up_logging
 from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.metrics import metrics_in
 from timesenmap.workflows.options import given, options_of, refuse_flags
-from timesenmap.workflows.plan import Plan, forecast
+from timesenmap.workflows.plan import Plan
 from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.status import status
 from timesenmap.workflows.summary import record_of, report_lines
@@ -227,7 +228,7 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 @options_of(Job, repeated=("prompts",))
 @click.option("--job", "job_file", type=click.Path(path_type=Path), help="YAML file of the same fields; flags win")
 @click.option("--demo", "demonstration", is_flag=True, help="generate a place with a year of scenes, and map it")
-@click.option("--dry-run", is_flag=True, help="say what would be done and how long it takes; write nothing")
+@click.option("--dry-run", is_flag=True, help="say what would be done, its time and cost; write nothing")
 @click.option("--retry-failed", is_flag=True, help="of what is left to do, do only the tiles that failed before")
 @click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
 @click.option(
