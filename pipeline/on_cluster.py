@@ -9,7 +9,7 @@ import logging
 import queue
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,9 +23,8 @@ from timesenmap.pipeline.worker import Carried, do_tile
 
 log = logging.getLogger(__name__)
 
-# Attempts at a tile, each on another worker where there is one, and the pause before the second; the next is longer.
+# Attempts at a tile, each on another worker where there is one; a pause is so many times as long as the one before.
 _ATTEMPTS = 3
-_PAUSE_SECONDS = 2.0
 _LONGER = 4
 
 # Tiles that a cluster knows of, for each worker: one that is done and one that is next.
@@ -115,6 +114,7 @@ class OnCluster:
     expected : workers that there will be at most; those that are there, where there are more
     resources : Dask resources that a tile needs, by the phase of its work (``reading``, ``encoding``)
     patience : seconds to wait for a worker when the last one is gone
+    pause : seconds before the second attempt at a tile
     """
 
     def __init__(
@@ -124,12 +124,12 @@ class OnCluster:
         expected: int = 1,
         resources: Mapping[str, Mapping[str, float]] | None = None,
         patience: float = 600.0,
-        clock: Callable[[], float] = time.monotonic,
+        pause: float = 2.0,
     ) -> None:
         self._client, self._expected, self._resources = client, expected, dict(resources or {})
-        self._patience, self._clock = patience, clock
+        self._patience, self._pause = patience, pause
         self._address = client.scheduler_info(n_workers=0)["address"]
-        self._seen = clock()
+        self._seen = time.monotonic()
 
     def run(self, work: Work, errands: Iterable[Errand]) -> Outcomes:
         """Do tiles and tell of each as it is done, or given up after three attempts.
@@ -143,10 +143,10 @@ class OnCluster:
         """
         wave = _Wave(self._client, work, self._resources.get(getattr(work, "phase", ""), {}))
         tries = (_Try(0.0, number, errand) for number, errand in enumerate(errands))
-        self._seen = self._clock()
+        self._seen = time.monotonic()
         try:
             while True:
-                wave.launch_due(self._clock())
+                wave.launch_due(time.monotonic())
                 for one in islice(tries, max(0, self._room() - len(wave))):
                     wave.launch(one)
                 if not len(wave):
@@ -158,7 +158,7 @@ class OnCluster:
                 future, one = over
                 outcome = self._outcome(future, one)
                 if outcome is None or self._again(one, outcome):
-                    one.due = self._clock() + _PAUSE_SECONDS * _LONGER ** max(0, one.attempts - 1)
+                    one.due = time.monotonic() + self._pause * _LONGER ** max(0, one.attempts - 1)
                     wave.wait(one)
                 else:
                     yield one.errand, outcome
@@ -207,8 +207,8 @@ class OnCluster:
         if self._client.status not in ("running", "connecting"):
             raise ClusterError(f"the scheduler {self._address} is gone: {kept}")
         if workers_of(self._client):
-            self._seen = self._clock()
-        elif self._clock() - self._seen > self._patience:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > self._patience:
             raise ClusterError(f"no worker of the cluster was there for {self._patience:.0f} s: {kept}")
 
 

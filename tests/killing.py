@@ -118,7 +118,7 @@ def kill_again_and_again(flags: Sequence[object], folder: Path, *, kills: int, s
     with forks() as server:
         alone = folder / "alone"
         seconds = _durations(server.start([*flags, "--out", alone], folder / "alone.log"))
-        expected = _what_must_be_the_same(alone)
+        expected = what_must_be_the_same(alone)
         for number in count():
             out = folder / f"killed-{number}"
             for attempt, aim in enumerate(_AIMS):
@@ -131,7 +131,7 @@ def kill_again_and_again(flags: Sequence[object], folder: Path, *, kills: int, s
                 hit[landed] += code != 0
             log = folder / f"{out.name}-finished.log"
             assert server.start([*flags, "--out", out], log).end() == 0, log.read_text()
-            assert _what_must_be_the_same(out) == expected, f"{out} differs from {alone}"
+            assert what_must_be_the_same(out) == expected, f"{out} differs from {alone}"
             assert not list(out.rglob("*.part"))
             if hit.total() >= kills and set(_AIMS) <= set(hit):
                 return hit
@@ -151,7 +151,7 @@ def _durations(run: Run) -> dict[str, float]:
     return seconds | {stage: 0.0 for stage in STAGES if stage not in seconds}
 
 
-def _what_must_be_the_same(out: Path) -> dict[str, object]:
+def what_must_be_the_same(out: Path) -> dict[str, object]:
     """Hashes of all maps and what lies beside them, of every tile, and what the record counts."""
     same: dict[str, object] = {}
     for path in sorted(out.iterdir()):
