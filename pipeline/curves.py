@@ -5,8 +5,6 @@ NDVI = (B08 - B04) / (B08 + B04), from the cube's monthly medians (Tucker 1979, 
 
 import itertools
 import math
-from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from rasterio.windows import Window
 
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.pipeline.rasters import NO_VALUE
-from timesenmap.pipeline.threads import threads_of_a_tile
 
 # As pictures carry it: NDVI in steps of 0.02, so 0..100, and 255 where a month was not seen.
 STEP = 0.02
@@ -65,8 +62,8 @@ def ndvi(red: NDArray[np.uint16], infrared: NDArray[np.uint16]) -> NDArray[np.ui
 def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> Curves | None:
     """Read the curves of a map's pixels from its cube; None where the cube was not kept.
 
-    Only windows of the cube that hold a pixel to be kept are decoded, in as many threads as a tile has. Which pixels
-    are kept depends on the size of the map alone, not on its tiles.
+    Only windows of the cube that hold a pixel to be kept are decoded. Which pixels are kept depends on the size of the
+    map alone, not on its tiles.
 
     Parameters
     ----------
@@ -85,29 +82,18 @@ def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> C
     rows, columns = _kept(height, every), _kept(width, every)
     values = np.full((12, len(rows), len(columns)), 255, np.uint8)
 
-    def decode(i: NDArray[np.intp], j: NDArray[np.intp], inside: NDArray[np.bool_]) -> None:
-        y, x = (rows[i] // WINDOW * WINDOW)[0], (columns[j] // WINDOW * WINDOW)[0]
-        block = np.asarray(reflectance[:, :, y : y + WINDOW, x : x + WINDOW])
-        red, infrared = (block[:, band][:, rows[i] - y][:, :, columns[j] - x] for band in _BANDS)
-        values[:, i[0] : i[-1] + 1, j[0] : j[-1] + 1] = np.where(inside, ndvi(red, infrared), 255)
-
-    with rasterio.open(observations) as source, ThreadPoolExecutor(threads_of_a_tile()) as threads:
-        under_way: set[Future[None]] = set()
+    with rasterio.open(observations) as source:
         for i, j in itertools.product(_windows(rows), _windows(columns)):
-            window = Window.from_slices((rows[i[0]], rows[i[-1]] + 1), (columns[j[0]], columns[j[-1]] + 1))
-            inside = source.read(1, window=window)[np.ix_(rows[i] - rows[i[0]], columns[j] - columns[j[0]])] != NO_VALUE
-            if inside.any():
-                under_way.add(threads.submit(decode, i, j, inside))
-            if len(under_way) > 4 * threads_of_a_tile():
-                finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                _raise_errors(finished)
-        _raise_errors(under_way)
+            y, x = rows[i], columns[j]
+            window = Window.from_slices((y[0], y[-1] + 1), (x[0], x[-1] + 1))
+            inside = source.read(1, window=window)[np.ix_(y - y[0], x - x[0])] != NO_VALUE
+            if not inside.any():
+                continue
+            y0, x0 = y[0] // WINDOW * WINDOW, x[0] // WINDOW * WINDOW
+            block = np.asarray(reflectance[:, :, y0 : y0 + WINDOW, x0 : x0 + WINDOW])
+            red, infrared = (block[:, band][:, y - y0][:, :, x - x0] for band in _BANDS)
+            values[:, i[0] : i[-1] + 1, j[0] : j[-1] + 1] = np.where(inside, ndvi(red, infrared), 255)
     return Curves(values, every)
-
-
-def _raise_errors(futures: Iterable["Future[None]"]) -> None:
-    for future in futures:
-        future.result()
 
 
 def _windows(kept: NDArray[np.int64]) -> list[NDArray[np.intp]]:
@@ -125,15 +111,21 @@ def _thinning(height: int, width: int, most: int) -> int:
 def _kept(length: int, every: int) -> NDArray[np.int64]:
     """Pixel that is kept of each group of ``every`` along an axis.
 
-    Its middle one (the last one of the map, where the last group is cut off before it); but of a group that a window
-    reaches into which is decoded for the group before, the pixel in that window nearest to the middle. A window is
-    chosen to reach as far as it can, so that as few as possible are decoded: one of 256 serves two groups of 316.
+    Its middle one (the last one of the map, where the last group is cut off before it), where the window of that is
+    decoded; else the nearest to it that is in such a window. As few windows are decoded as serve all groups, each chosen
+    to reach as far as it can: one of 256 pixels serves two groups of 316. So of large maps a quarter is decoded, and
+    where groups are much smaller than a window all of them are and have their middle.
     """
-    kept, last = np.empty(math.ceil(length / every), np.int64), 0
-    for group in range(len(kept)):
-        start, end = group * every, min((group + 1) * every, length)
-        if start >= last:
-            last = ((end - 1) // WINDOW + 1) * WINDOW
-        middle = min(start + every // 2, length - 1)
-        kept[group] = min(max(middle, last - WINDOW), last - 1)
-    return kept
+    starts = np.arange(0, length, every)
+    ends = np.minimum(starts + every, length)
+    decoded: list[int] = []
+    for start, end in zip(starts, ends, strict=True):
+        if not decoded or start // WINDOW > decoded[-1]:
+            decoded.append((end - 1) // WINDOW)
+    windows, middles = np.array(decoded), np.minimum(starts + every // 2, length - 1)
+    nearest = np.empty_like(middles)
+    for group, (start, end, middle) in enumerate(zip(starts, ends, middles, strict=True)):
+        reached = windows[(windows >= start // WINDOW) & (windows <= (end - 1) // WINDOW)]
+        places = np.clip(middle, np.maximum(reached * WINDOW, start), np.minimum((reached + 1) * WINDOW, end) - 1)
+        nearest[group] = places[np.abs(places - middle).argmin()]
+    return nearest

@@ -9,5 +9,9 @@ class SceneReadError(RuntimeError):
     """A scene's asset could not be read: the message names item, asset, address and cause (exit code 1)."""
 
 
+class LockedError(RuntimeError):
+    """Another run holds the folder or the job: the message names who, where and since when (exit code 3)."""
+
+
 class ClusterError(RuntimeError):
     """A cluster could not be had or went away; what was finished is kept (exit code 1)."""

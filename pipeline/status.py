@@ -17,7 +17,7 @@ from typing import Any, Literal
 from timesenmap.pipeline.announced import AnnouncedStage, Announcement, RunNote, announcement, run_note
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger_view import LedgerView, Row, view_ledger
-from timesenmap.pipeline.locks import is_held
+from timesenmap.pipeline.locks import Holder, holder, is_held
 
 State = Literal["running", "unfinished", "finished", "failed", "stopped"]
 
@@ -121,10 +121,10 @@ def read_status(out: Path) -> RunStatus:
                 f"{out}: work/ledger.sqlite is no ledger of make-map; name the --out folder of a run"
             ) from error
         raise
-    return status_of(view, out=out, held=held, holder=_holder(lock), now=time.time())
+    return status_of(view, out=out, held=held, holder=holder(lock), now=time.time())
 
 
-def status_of(view: LedgerView, *, out: Path, held: bool | None, holder: Mapping[str, Any], now: float) -> RunStatus:
+def status_of(view: LedgerView, *, out: Path, held: bool | None, holder: Holder | None, now: float) -> RunStatus:
     """Work out how a run stands from its ledger, whether its lock is held, by whom, and the time."""
     plan, note = announcement(view.notes), run_note(view.notes)
     running = held is True or (held is None and note is not None and note.state == "running")
@@ -148,8 +148,8 @@ def status_of(view: LedgerView, *, out: Path, held: bool | None, holder: Mapping
         out=out,
         moment=now,
         state=_state(note, running=running, complete=whole or (plan is None and (out / "run.json").is_file())),
-        host=holder.get("host") if running else None,
-        pid=holder.get("pid") if running else None,
+        host=holder.host if holder and running else None,
+        pid=holder.pid if holder and running else None,
         started=since,
         ended=note.ended if note and not running else None,
         succeeded=note.succeeded if note else None,
@@ -268,12 +268,3 @@ def _seconds(tiles: Sequence[Row], files: Sequence[Row]) -> dict[str, float]:
 
 def _profile(row: Row) -> dict[str, Any]:
     return dict(json.loads(row["profile"])) if row["profile"] else {}
-
-
-def _holder(lock: Path) -> Mapping[str, Any]:
-    """What a run wrote into its lock, ``host`` and ``pid`` among it; empty where it says nothing that can be read."""
-    try:
-        said = json.loads(lock.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}

@@ -1,7 +1,6 @@
 """Stages over all tiles: resumable, each tile written whole and then recorded; what fails does not stop the rest."""
 
 import logging
-import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
@@ -14,6 +13,7 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.memory import give_back
+from timesenmap.pipeline.stores import remove_store
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +45,14 @@ class Stage:
     signature : hash of all that the store's content depends on; another signature starts it anew
     store : the store, removed before it is made anew
     create : makes the empty store from its template
+    stays : whether the store that stands, of other inputs, may stay, its tiles to be written over one by one
     """
 
     name: str
     signature: str
     store: Path
     create: Callable[[], None]
+    stays: Callable[[], bool] = lambda: False
 
 
 class TileRun:
@@ -164,10 +166,11 @@ class TileRun:
                     f"--retry-failed: the tiles of {stage.name} that failed are of other inputs or of another tile "
                     "size; run the command without it"
                 )
-            self._ledger.forget(stage.name)
-            shutil.rmtree(stage.store, ignore_errors=True)
-            stage.store.parent.mkdir(parents=True, exist_ok=True)
-            stage.create()
+            if not (self._ledger.is_begun(stage.name) and stage.stays()):  # begun: the store was made to its end
+                self._ledger.forget(stage.name)
+                remove_store(stage.store)
+                stage.store.parent.mkdir(parents=True, exist_ok=True)
+                stage.create()
             self._ledger.begin(stage.name, stage.signature, self._tile_size)
         return self._ledger.done(stage.name)
 

@@ -130,13 +130,11 @@ def _short(value: object) -> str:
 def open_workspace(out: Path, place: Mapping[str, object]) -> Iterator[Workspace]:
     """Hold the output folder for one run: checked, locked, with its ledger.
 
-    Raises MapError where the folder is another job's, or where another run is writing in it.
+    Raises MapError where the folder is another job's, LockedError where another run is at work in it.
     """
     check_folder(out, place)
     (out / "work").mkdir(parents=True, exist_ok=True)
-    with (out / "work" / "lock").open("w") as lock:
-        if not locks.hold(lock):
-            raise MapError(f"--out {out}: another run is writing there; wait for it or name another folder")
+    with locks.held(out / "work" / "lock", f"--out {out}"):
         ledger = Ledger(out / "work" / "ledger.sqlite")
         ledger.keep_note("place", json.dumps(place, default=str))
         yield Workspace(out, ledger)

@@ -95,8 +95,12 @@ def test_a_kept_pixel_is_of_its_group_and_windows_are_as_few_as_can_be(length, e
         if group[0] // WINDOW > last:
             apart, last = apart + 1, group[-1] // WINDOW
     assert len(windows) == apart
-    if every == 1:
-        np.testing.assert_array_equal(kept, np.arange(length))
+    middles = np.minimum([group[0] + every // 2 for group in groups], length - 1)
+    for pixel, middle, group in zip(kept, middles, groups, strict=True):
+        here = [one for one in group if one // WINDOW in windows]
+        assert abs(pixel - middle) == min(abs(one - middle) for one in here)
+    if every <= WINDOW // 2:  # then every window is decoded
+        np.testing.assert_array_equal(kept, middles)
 
 
 def test_thinned_curves_do_not_depend_on_tiles(run, reflectance, tmp_path):

@@ -1,5 +1,6 @@
 """Metrics for Prometheus: read back by its own client's parser and compared with what the run recorded."""
 
+import functools
 import json
 import threading
 import time
@@ -11,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.pipeline import work
-from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.errors import LockedError, MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.profile import PHASES
 from timesenmap.workflows import make_map as command
@@ -39,7 +40,7 @@ def samples(path: Path, out: Path) -> Samples:
 
 def state(found: Samples) -> str:
     states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "run_state"}
-    assert sorted(states.values()) == [0, 0, 0, 1]
+    assert sorted(states.values()) == [0, 0, 0, 0, 1]
     return max(states, key=lambda one: states[one])
 
 
@@ -65,7 +66,7 @@ def test_a_run_that_fails_and_one_that_completes_it(
         return composite(scenes, grid, one, *args, **options)
 
     monkeypatch.setattr(work, "composite_tile", watched)
-    monkeypatch.setattr(command, "metrics_in", lambda path, out: metrics_in(path, out, seconds=0.05))
+    monkeypatch.setattr(command, "metrics_in", functools.partial(metrics_in, seconds=0.05))
     flags = ["--aoi", place.aoi, "--catalog", place.catalog, "--year", place.year, "--prompts", "land-cover"]
     flags += ["--tile-size", 64, "--out", out, "--metrics", path]
     began = time.time()
@@ -77,7 +78,7 @@ def test_a_run_that_fails_and_one_that_completes_it(
     assert ("end_timestamp_seconds", ()) not in during[0]
 
     failed = samples(path, out)
-    assert state(failed) == "failed"
+    assert (state(failed), failed["exit_code", ()]) == ("failed", 1)
     assert (failed["tiles_done", cube], failed["tiles_failed", cube]) == (3, 1)
     assert failed["tiles_done", (("stage", "labels:land-cover"),)] == 3
     assert failed["map_files_done", ()] == 0
@@ -86,7 +87,7 @@ def test_a_run_that_fails_and_one_that_completes_it(
 
     assert run(*flags).exit_code == 0
     done, record = samples(path, out), json.loads((out / "run.json").read_text())
-    assert state(done) == "finished"
+    assert (state(done), done["exit_code", ()]) == ("finished", 0)
     assert done["last_success_timestamp_seconds", ()] == done["end_timestamp_seconds", ()]
     height, width = record["grid"]["shape"]
     assert done["pixels_planned", cube] == done["pixels_done", cube] == height * width
@@ -104,33 +105,57 @@ def test_a_run_that_fails_and_one_that_completes_it(
     bad = run(*[flag if flag != "land-cover" else "no-such-set" for flag in flags])
     assert bad.exit_code == 2
     after = samples(path, out)
-    assert state(after) == "failed"
+    assert (state(after), after["exit_code", ()]) == ("failed", 2)
     assert after["last_success_timestamp_seconds", ()] == pytest.approx(
         done["last_success_timestamp_seconds", ()], abs=5
     )
     assert {name for name, _ in after} == {
         "start_timestamp_seconds",
         "end_timestamp_seconds",
+        "exit_code",
         "last_success_timestamp_seconds",
         "run_state",
     }
 
 
-@pytest.mark.parametrize(("error", "expected"), [(KeyboardInterrupt, "stopped"), (ZeroDivisionError, "failed")])
+@pytest.mark.parametrize(
+    ("error", "expected", "code"),
+    [(KeyboardInterrupt, "stopped", 130), (ZeroDivisionError, "failed", 1), (LockedError, "locked", 3)],
+)
 def test_written_however_it_ends_and_before_there_is_a_folder(
-    tmp_path: Path, error: type[BaseException], expected: str
+    tmp_path: Path, error: type[BaseException], expected: str, code: int
 ) -> None:
     path, out = tmp_path / "map.prom", tmp_path / "out"
 
     def fail() -> None:
         with metrics_in(path, out):
-            assert state(samples(path, out)) == "running"
+            found = samples(path, out)
+            assert state(found) == "running"
+            assert ("exit_code", ()) not in found
             raise error
 
     with pytest.raises(error):
         fail()
-    assert state(samples(path, out)) == expected
+    found = samples(path, out)
+    assert (state(found), found["exit_code", ()]) == (expected, code)
     assert not out.exists()
+
+
+def test_the_last_success_of_a_job_outlives_its_folders(tmp_path: Path) -> None:
+    """Each month a folder of its own, the same job and file: what fails in December says when November succeeded."""
+    path = tmp_path / "map.prom"
+    with metrics_in(path, tmp_path / "november", name="region"):
+        pass
+    success = ("timesenmap_last_success_timestamp_seconds", {"run": "region", "out": str(tmp_path / "november")})
+    families = text_string_to_metric_families(path.read_text())
+    (first,) = [one for family in families for one in family.samples if one.name == success[0]]
+    assert first.labels == success[1]
+    for _ in range(2):
+        with pytest.raises(OSError, match="torn"), metrics_in(path, tmp_path / "december", name="region"):
+            raise OSError("torn")
+    families = text_string_to_metric_families(path.read_text())
+    (later,) = [one for family in families for one in family.samples if one.name == success[0]]
+    assert later.value == first.value
 
 
 def test_a_file_that_cannot_be_written_is_named_before_anything_begins(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from timesenmap.pipeline.announced import AnnouncedStage, Announcement, announce
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger, Spent, TileResult
 from timesenmap.pipeline.ledger_view import LedgerView, view_ledger
+from timesenmap.pipeline.locks import Holder
 from timesenmap.pipeline.status import RunStatus, StageStatus, read_status, status_of
 from timesenmap.workflows.make_map import main
 from timesenmap.workflows.status import lines, panel
@@ -63,7 +65,9 @@ def view(
 
 
 def standing(view: LedgerView, after: float, *, held: bool | None = True) -> RunStatus:
-    return status_of(view, out=Path("out"), held=held, holder={"host": "h", "pid": 7}, now=START + after)
+    return status_of(
+        view, out=Path("out"), held=held, holder=Holder("h", 7, "2023-11-14T22:13:20+00:00"), now=START + after
+    )
 
 
 def of(run: RunStatus, name: str) -> StageStatus:
@@ -382,7 +386,7 @@ def test_watch_ends_with_the_run(tmp_path: Path, writer: "subprocess.Popen[str]"
         text=True,
     ) as watching:
         assert watching.stdout is not None
-        assert ": running since" in watching.stdout.readline()
+        assert f": running on {socket.gethostname()} (process {writer.pid}) since" in watching.stdout.readline()
         writer.kill()
         rest = watching.stdout.read()
     assert watching.returncode == 0

@@ -1,5 +1,6 @@
 """The job: what one run of make-map is asked to do, from a YAML file and from flags."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,13 +12,17 @@ from timesenmap.pipeline.composite import SCL_SET_ASIDE
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import default_tile_size
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
+from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.sheets import SHEET
 from timesenmap.workflows.cluster_spec import LOCAL
+from timesenmap.workflows.runs import Runs, checked_out
 
 DEFAULT_CATALOG = "earth-search-c1"
 
 # For --dry-run, in USD: what docs/scale.md assumes.
 CORE_HOUR_PRICE, GPU_HOUR_PRICE = 0.045, 2.0
+LATEST = "latest"
+"""As `start` of a job: the last twelve months that are over."""
 
 _TO_START_FROM = "`make-map --show-config` with your flags prints one to start from"
 
@@ -41,6 +46,11 @@ def _one_or_many(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
+def _one(value: Any) -> Any:
+    """Take a single path for a list of one."""
+    return (value,) if isinstance(value, str | Path) else value
+
+
 def _joined(value: Any) -> Any:
     """Take [minx, miny, maxx, maxy] for "minx,miny,maxx,maxy", as YAML invites."""
     return ",".join(str(number) for number in value) if isinstance(value, list | tuple) else value
@@ -59,7 +69,11 @@ class Job(BaseModel):
         min_length=1, description="prompt set: a shipped name or the path of a YAML file; may be given several times"
     )
     year: int | None = Field(None, ge=2015, le=2100, description="calendar year to map")
-    start: str | None = Field(None, description="first of the twelve months, YYYY-MM (instead of --year)")
+    start: str | None = Field(
+        None,
+        description="first of the twelve months, YYYY-MM (instead of --year); latest: the last twelve months that are "
+        "over (UTC)",
+    )
     catalog: str | None = Field(
         None,
         description="where scenes come from: profile name, static STAC catalogue, or URL of a STAC API; default: "
@@ -71,7 +85,24 @@ class Job(BaseModel):
         description="take the scenes from this file instead of searching: stac-geoparquet or item collection, such as "
         "work/items.parquet of an earlier run",
     )
-    out: Path = Field(description="output folder")
+    out: Annotated[Path, AfterValidator(checked_out)] = Field(
+        description="output folder; {start} and {end} in it stand for the first and the last month (YYYY-MM): a folder "
+        "for each period"
+    )
+    reuse: Annotated[tuple[Path, ...], BeforeValidator(_one)] = Field(
+        (),
+        description="take months of the cube from this run's folder, too, where they would come out the same; may be "
+        "given several times; runs beside this one that --out names need no mention",
+    )
+    keep_runs: int | None = Field(
+        None,
+        ge=1,
+        description="of the folders that --out with {start} or {end} names, keep those of so many newest periods; "
+        "older ones are removed after a run that succeeded",
+    )
+    keep_work: int | None = Field(
+        None, ge=1, description="of these keep the stores in work/ in so many newest only; maps stay"
+    )
     encoder: str = Field("starter", description="shipped encoder or path of a .safetensors checkpoint")
     unknown_below: float | None = Field(
         None,
@@ -145,7 +176,27 @@ class Job(BaseModel):
         if wrong:
             msg = f"set_aside {wrong[0]} is not an SCL class (0 to 11)"
             raise ValueError(msg)
+        for name in ("keep_runs", "keep_work"):
+            if getattr(self, name) is not None and not Runs(self.out).many:
+                msg = f"{name} needs a folder for each period: give out with {{start}} or {{end}}, as in maps/{{start}}"
+                raise ValueError(msg)
         return self
+
+    def settled(self, today: dt.date | None = None) -> Self:
+        """The job with its months and its folder named, so that it gives the same maps on any other day.
+
+        `today` (UTC) decides what the latest months are; by default the clock does. What changes no map is left out:
+        which runs to keep, and where else months may be taken from.
+        """
+        start = self.start
+        if start == LATEST:
+            start = Period.latest(today or dt.datetime.now(dt.UTC).date()).labels[0]
+        folder = self.out
+        if Runs(self.out).many:
+            folder = Runs(self.out).folder(Period.of(self.year, start))
+        return self.model_copy(
+            update={"start": start, "out": folder, "reuse": (), "keep_runs": None, "keep_work": None}
+        )
 
     def to_yaml(self) -> str:
         """Write the job as a job file that gives the same job again."""

@@ -5,6 +5,7 @@ written by a thread of its own, from the ledger: no tile waits for it, and nothi
 """
 
 import logging
+import re
 import sqlite3
 import threading
 import time
@@ -14,18 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from timesenmap.pipeline.announced import RunState
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.profile import PHASES
 from timesenmap.pipeline.status import RunStatus, read_status
 from timesenmap.pipeline.whole import write_whole
+from timesenmap.workflows.commands import Ending, ending_of
 
 log = logging.getLogger("timesenmap.metrics")
 
 SECONDS = 10.0
 """Between two writes, at least; and fifty times as long as the last one took, where a ledger is large."""
 
-_STATES: tuple[RunState, ...] = ("running", "finished", "failed", "stopped")
+State = Literal["running", "finished", "failed", "locked", "stopped"]
+_ENDED: Mapping[str, State] = {
+    "done": "finished",
+    "failed": "failed",
+    "bad input": "failed",
+    "locked": "locked",
+    "stopped": "stopped",
+}
+_STATES: tuple[State, ...] = ("running", "finished", "failed", "locked", "stopped")
+
+
+_SUCCESS = re.compile(r"^timesenmap_last_success_timestamp_seconds\{.*\} (\d+\.?\d*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -39,13 +51,14 @@ class Family:
 
 
 @contextmanager
-def metrics_in(path: Path | None, out: Path, *, seconds: float = SECONDS) -> Iterator[None]:
+def metrics_in(path: Path | None, out: Path, *, name: str | None = None, seconds: float = SECONDS) -> Iterator[None]:
     """Write the metrics of the run that goes on inside: at once, every so many seconds, and how it ended.
 
     Parameters
     ----------
     path : the file, rewritten whole each time; None writes nothing
     out : output folder of the run
+    name : of the job; by default that of its output folder
 
     Raises
     ------
@@ -55,7 +68,7 @@ def metrics_in(path: Path | None, out: Path, *, seconds: float = SECONDS) -> Ite
     if path is None:
         yield
         return
-    writer = _Writer(path, out, time.time())
+    writer = _Writer(path, out, name or out.resolve().name, time.time())
     try:
         writer.write("running")
     except OSError as error:
@@ -63,19 +76,16 @@ def metrics_in(path: Path | None, out: Path, *, seconds: float = SECONDS) -> Ite
     over = threading.Event()
     thread = threading.Thread(target=_keep_writing, args=(writer, over, seconds), name="metrics", daemon=True)
     thread.start()
-    ended: RunState = "finished"
+    ending = Ending("done", 0)
     try:
         yield
-    except Exception:
-        ended = "failed"
-        raise
-    except BaseException:
-        ended = "stopped"
+    except BaseException as error:
+        ending = ending_of(error)
         raise
     finally:
         over.set()
         thread.join()
-        writer.try_to_write(ended)
+        writer.try_to_write(_ENDED[ending.state], exit_code=ending.exit_code)
 
 
 def _keep_writing(writer: "_Writer", over: threading.Event, seconds: float) -> None:
@@ -89,55 +99,55 @@ def _keep_writing(writer: "_Writer", over: threading.Event, seconds: float) -> N
 class _Writer:
     """Writes the file of one run."""
 
-    def __init__(self, path: Path, out: Path, started: float) -> None:
+    def __init__(self, path: Path, out: Path, name: str, started: float) -> None:
         self._path, self._out, self._started = path, out, started
+        self._labels = {"run": name, "out": str(out.resolve())}
+        self._succeeded = _last_success(path)
 
-    def write(self, state: RunState) -> None:
+    def write(self, state: State, *, exit_code: int | None = None) -> None:
         try:
             run = read_status(self._out)
         except (MapError, sqlite3.Error):  # no ledger yet, or it cannot be read now
             run = None
-        now = None if state == "running" else time.time()
-        labels = {"run": self._out.resolve().name, "out": str(self._out.resolve())}
-        write_whole(self._path, text(families(run, state, started=self._started, ended=now), labels))
+        now = time.time()
+        succeeded = now if exit_code == 0 else max(self._succeeded, (run and run.succeeded) or 0.0)
+        made = [
+            _one("start_timestamp_seconds", "gauge", "When the run started, in seconds since 1970.", self._started),
+            Family(
+                "run_state",
+                "gauge",
+                "1 for the state the run is in, 0 for the others.",
+                {(("state", one),): float(one == state) for one in _STATES},
+            ),
+        ]
+        if exit_code is not None:
+            made.append(_one("end_timestamp_seconds", "gauge", "When the run ended, in seconds since 1970.", now))
+            made.append(_one("exit_code", "gauge", "What make-map exited with; 0 is success.", exit_code))
+        if succeeded:
+            said = "When a run of the job last succeeded, in seconds since 1970."
+            made.append(_one("last_success_timestamp_seconds", "gauge", said, succeeded))
+        if run is not None and (run.started or 0.0) >= self._started:  # else it is of the run before
+            made += progress(run)
+        write_whole(self._path, text(made, self._labels))
 
-    def try_to_write(self, state: RunState) -> None:
+    def try_to_write(self, state: State, *, exit_code: int | None = None) -> None:
         try:
-            self.write(state)
+            self.write(state, exit_code=exit_code)
         except OSError as error:
             log.warning("--metrics %s: cannot be written (%s)", self._path, error)
 
 
-def families(run: RunStatus | None, state: RunState, *, started: float, ended: float | None) -> list[Family]:
-    """Metrics of a run.
-
-    Parameters
-    ----------
-    run : as the ledger has it; what it says of an earlier run is left out, but for its success. None: there is none
-    state : as this process knows it
-    started, ended : in seconds since 1970; not ended: None
-    """
-    made = [
-        _one("start_timestamp_seconds", "gauge", "When the run started, in seconds since 1970.", started),
-        Family(
-            "run_state",
-            "gauge",
-            "1 for the state the run is in, 0 for the others.",
-            {(("state", one),): float(one == state) for one in _STATES},
-        ),
-    ]
-    if ended is not None:
-        made.append(_one("end_timestamp_seconds", "gauge", "When the run ended, in seconds since 1970.", ended))
-    succeeded = ended if state == "finished" else run.succeeded if run else None
-    if succeeded is not None:
-        said = "When a run into this folder last finished, in seconds since 1970."
-        made.append(_one("last_success_timestamp_seconds", "gauge", said, succeeded))
-    if run is None or run.started is None or run.started < started:
-        return made
-    return made + _progress(run)
+def _last_success(path: Path) -> float:
+    """When a run last succeeded, by the file that one before this left; 0 where none says so."""
+    try:
+        found = _SUCCESS.search(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return 0.0
+    return float(found[1]) if found else 0.0
 
 
-def _progress(run: RunStatus) -> list[Family]:
+def progress(run: RunStatus) -> list[Family]:
+    """Metrics of how far a run is, from its ledger."""
     stages = [stage for stage in run.stages if stage.name != "maps"]
     maps = [stage for stage in run.stages if stage.name == "maps"]
 

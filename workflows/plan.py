@@ -8,7 +8,6 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping
 
 from timesenmap.catalogs import SceneSearch
-from timesenmap.catalogs.bands import BANDS
 from timesenmap.catalogs.missing_passes import expected_passes, missing_in_words
 from timesenmap.model import EncoderConfig
 from timesenmap.model.prompts import PromptSet
@@ -19,15 +18,13 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.legend import UNKNOWN, LegendClass
 from timesenmap.pipeline.maskers import Masker
+from timesenmap.pipeline.months import month_signatures
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.workspace import signature
 from timesenmap.workflows.job import Job
 
 _NO_PROFILE = ", nor does AWS_PROFILE name a profile with these keys"
-
-# Raised whenever the same scenes would give another cube.
-_CUBE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -68,24 +65,21 @@ class Plan:
         }
 
     @cached_property
-    def cube_signature(self) -> str:
-        """Hash of all the cube depends on."""
-        scenes = [
-            {
-                "id": scene.id,
-                "assets": [scene.href(band) for band in (*BANDS, "SCL")],
-                "scaling": [(scene.scaling[band].scale, scene.scaling[band].offset) for band in BANDS],
-            }
-            for scene in self.search.scenes
-        ]
-        return signature(
-            format=_CUBE_FORMAT,
-            place=self.place,
-            scenes=scenes,
+    def month_signatures(self) -> tuple[str, ...]:
+        """Hash of all that each month of the cube depends on."""
+        return month_signatures(
+            self.search.scenes,
+            self.grid,
+            self.period,
             masker=self.masker.identity,
             set_aside=self.set_aside,
             cloud_dilation=self.job.cloud_dilation,
         )
+
+    @cached_property
+    def cube_signature(self) -> str:
+        """Hash of all the cube depends on."""
+        return signature(place=self.place, months=self.month_signatures)
 
     @cached_property
     def embeddings_signature(self) -> str:
