@@ -112,9 +112,9 @@ def _kept(length: int, every: int) -> NDArray[np.int64]:
     """Pixel that is kept of each group of ``every`` along an axis.
 
     Its middle one (the last one of the map, where the last group is cut off before it), where the window of that is
-    decoded; else the nearest to it that is in such a window. As few windows are decoded as serve all groups, each chosen
-    to reach as far as it can: one of 256 pixels serves two groups of 316. So of large maps a quarter is decoded, and
-    where groups are much smaller than a window all of them are and have their middle.
+    decoded; else the nearest to it that is in such a window. As few windows are decoded as serve all groups, each
+    chosen to reach as far as it can: one of 256 pixels serves two groups of 316. So of large maps a quarter is decoded;
+    where groups are much smaller than a window all of it is, and they have their middles.
     """
     starts = np.arange(0, length, every)
     ends = np.minimum(starts + every, length)

@@ -99,8 +99,11 @@ def test_a_kept_pixel_is_of_its_group_and_windows_are_as_few_as_can_be(length, e
     for pixel, middle, group in zip(kept, middles, groups, strict=True):
         here = [one for one in group if one // WINDOW in windows]
         assert abs(pixel - middle) == min(abs(one - middle) for one in here)
-    if every <= WINDOW // 2:  # then every window is decoded
-        np.testing.assert_array_equal(kept, middles)
+
+
+def test_maps_of_which_all_is_decoded_keep_the_middles():
+    np.testing.assert_array_equal(_kept(304, 1), np.arange(304))  # the demonstration
+    np.testing.assert_array_equal(_kept(4096, 13), [*range(6, 4095, 13), 4095])
 
 
 def test_thinned_curves_do_not_depend_on_tiles(run, reflectance, tmp_path):

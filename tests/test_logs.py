@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,12 +58,30 @@ def test_keys_time_and_traceback() -> None:
     }
 
 
-def test_every_tile_has_its_record(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def log() -> Iterator[Kept]:
+    logger, kept = logging.getLogger("timesenmap.pipeline.tiling"), Kept()
+    level = logger.level
+    logger.addHandler(kept)
+    logger.setLevel(logging.DEBUG)
+    yield kept
+    logger.removeHandler(kept)
+    logger.setLevel(level)
+
+
+def test_every_tile_has_its_record(tmp_path: Path, log: Kept) -> None:
     """Done ones at DEBUG, failed ones at WARNING, with stage, tile, attempt, seconds and error."""
-    monkeypatch.setattr(logging.getLogger("timesenmap"), "propagate", True)
-    caplog.set_level(logging.DEBUG, logger="timesenmap")
     ledger, failed = Ledger(tmp_path / "ledger.sqlite"), []
 
     def work(tile: Tile, wanted: frozenset[str]) -> dict[str, TileResult]:
@@ -71,7 +90,7 @@ def test_every_tile_has_its_record(
         return {name: TileResult("", {}) for name in wanted}
 
     def run() -> None:
-        caplog.clear()
+        log.records.clear()
         tile_run = TileRun(ledger, tiles(GRID, 32), 32, on_failure=failed.append)
         stages = [Stage(name, "s", tmp_path / name, (tmp_path / name).mkdir) for name in ("b", "a")]
         tile_run.run(stages, work=work, advance=lambda pixels, *, before=False: None)
@@ -79,7 +98,7 @@ def test_every_tile_has_its_record(
 
     def said() -> list[tuple[object, ...]]:
         names = ("levelname", "stage", "tile", "attempt", "error")
-        records = [one for one in caplog.records if hasattr(one, "tile")]
+        records = [one for one in log.records if hasattr(one, "tile")]
         assert all(one.seconds >= 0 for one in records)  # type: ignore[attr-defined]
         return sorted(tuple(getattr(one, name, None) for name in names) for one in records)
 
