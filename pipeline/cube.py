@@ -2,15 +2,12 @@
 
 import hashlib
 import math
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
@@ -21,6 +18,7 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.observe import composite_tile
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.stores import Store, StoreLike
 
 __all__ = ["composite_tile", "create_cube", "open_cube", "tile_checksum", "write_tile"]
 
@@ -29,7 +27,7 @@ _CHUNK = 256
 
 
 def create_cube(
-    path: Path, grid: GeoBox, period: Period, *, tile_size: int, attrs: Mapping[str, Any] | None = None
+    store: StoreLike, grid: GeoBox, period: Period, *, tile_size: int, attrs: Mapping[str, Any] | None = None
 ) -> None:
     """Make the cube's store from a template: all metadata and coordinates, no pixels.
 
@@ -40,8 +38,8 @@ def create_cube(
 
     Parameters
     ----------
-    path
-        Of the store; must not exist.
+    store
+        Where it is to lie; must not exist.
     grid, period
         The map grid and the twelve months.
     tile_size
@@ -54,14 +52,15 @@ def create_cube(
     MapError
         A tile size above 256 that is no multiple of 16: it cannot be cut into chunks.
     FileExistsError
-        There is something at `path`.
+        There is something at `store`.
     """
     if tile_size < 1 or (tile_size > _CHUNK and tile_size % 16):
         raise MapError(
             f"tile size {tile_size}: cannot be cut into chunks; give --tile-size 1024, or another multiple of 16"
         )
-    if path.exists():
-        raise FileExistsError(f"{path} exists; remove it to make the cube anew")
+    store = Store.at(store)
+    if store.exists():
+        raise FileExistsError(f"{store} exists; remove it to make the cube anew")
     height, width = grid.shape
     shard = _shard(tile_size, height), _shard(tile_size, width)
     chunk = _chunk(shard[0]), _chunk(shard[1])
@@ -93,10 +92,8 @@ def create_cube(
         },
         attrs={"Conventions": "CF-1.11", **(attrs or {})},
     )
-    part = path.with_name(path.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
     template.to_zarr(
-        part,
+        store.to_zarr(),
         mode="w-",
         compute=False,
         consolidated=False,
@@ -107,11 +104,10 @@ def create_cube(
             "month": {"units": "days since 1970-01-01", "dtype": "int32"},
         },
     )
-    part.rename(path)  # a store is there whole or not at all
 
 
 @profile.timed("writing")
-def write_tile(path: Path, tile: Tile, reflectance: NDArray[np.uint16], clear: NDArray[np.uint8]) -> str:
+def write_tile(store: StoreLike, tile: Tile, reflectance: NDArray[np.uint16], clear: NDArray[np.uint8]) -> str:
     """Write a tile whole into its place in the cube; again is no harm.
 
     NumPy blocks of whole shards only: where two tasks write parts of one shard, each rewrites what the other wrote
@@ -119,7 +115,7 @@ def write_tile(path: Path, tile: Tile, reflectance: NDArray[np.uint16], clear: N
 
     Parameters
     ----------
-    path, tile
+    store, tile
         The store made by `create_cube`, and a tile of the same size.
     reflectance, clear
         (12, 10, y, x) uint16 and (12, y, x) uint8 of the tile.
@@ -134,14 +130,14 @@ def write_tile(path: Path, tile: Tile, reflectance: NDArray[np.uint16], clear: N
     ValueError
         Types, shapes or edges that do not fit the store.
     """
-    group = zarr.open_group(path, mode="r+", zarr_format=3)
-    for name, block in (("reflectance", reflectance), ("clear", clear)):
-        array = _array(group, name)
+    store = Store.at(store)
+    blocks = [(store.array(name, "r+"), block) for name, block in (("reflectance", reflectance), ("clear", clear))]
+    for array, block in blocks:
         edges = array.shards or array.chunks
         expected = (*array.shape[:-2], *tile.shape)
         if block.shape != expected or block.dtype != array.dtype:
             raise ValueError(
-                f"tile {tile.key}: {name} is {block.dtype} {block.shape}, the store {path.name} takes "
+                f"tile {tile.key}: {array.basename} is {block.dtype} {block.shape}, the store {store.name} takes "
                 f"{array.dtype} {expected}"
             )
         for first, last, edge, length in (
@@ -150,21 +146,21 @@ def write_tile(path: Path, tile: Tile, reflectance: NDArray[np.uint16], clear: N
         ):
             if first % edge or last > length or (last != length and last - first != edge):
                 raise ValueError(
-                    f"tile {tile.key}: pixels {first}-{last} are not a whole shard of {edge} in {path.name}"
+                    f"tile {tile.key}: pixels {first}-{last} are not a whole shard of {edge} in {store.name}"
                 )
-    for name, block in (("reflectance", reflectance), ("clear", clear)):
-        _array(group, name)[..., tile.y0 : tile.y1, tile.x0 : tile.x1] = block
+    for array, block in blocks:
+        array[..., tile.y0 : tile.y1, tile.x0 : tile.x1] = block
     return _checksum(reflectance, clear)
 
 
-def tile_checksum(path: Path, tile: Tile) -> str:
+def tile_checksum(store: StoreLike, tile: Tile) -> str:
     """Read a tile back and give its checksum."""
-    group = zarr.open_group(path, mode="r", zarr_format=3)
+    store = Store.at(store)
     window = (..., slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-    return _checksum(*(np.asarray(_array(group, name)[window]) for name in ("reflectance", "clear")))
+    return _checksum(*(np.asarray(store.array(name)[window]) for name in ("reflectance", "clear")))
 
 
-def open_cube(path: Path) -> xr.Dataset:
+def open_cube(store: StoreLike) -> xr.Dataset:
     """Open a cube lazily, as the integers that are stored.
 
     Returns
@@ -176,16 +172,16 @@ def open_cube(path: Path) -> xr.Dataset:
     Raises
     ------
     MapError
-        No cube at `path`.
+        No cube at `store`.
     """
     try:
         cube: xr.Dataset = xr.open_zarr(
-            path, consolidated=False, chunks=None, mask_and_scale=False, decode_coords="all"
+            Store.at(store).to_zarr(), consolidated=False, chunks=None, mask_and_scale=False, decode_coords="all"
         )
         shard = cube["reflectance"].encoding["shards"]
         return cube.chunk({"month": -1, "band": -1, "y": shard[-2], "x": shard[-1]})
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise MapError(f"cube {path}: cannot be opened ({error}); make it again") from error
+        raise MapError(f"cube {store}: cannot be opened ({error}); make it again") from error
 
 
 def _checksum(*blocks: NDArray[Any]) -> str:
@@ -193,12 +189,6 @@ def _checksum(*blocks: NDArray[Any]) -> str:
     for block in blocks:
         digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
-
-
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
 
 
 def _shard(tile_size: int, length: int) -> int:

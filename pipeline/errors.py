@@ -7,3 +7,7 @@ class MapError(ValueError):
 
 class SceneReadError(RuntimeError):
     """A scene's asset could not be read: the message names item, asset, address and cause (exit code 1)."""
+
+
+class StoreError(OSError):
+    """A store could not be read or written: the message names the object and the cause (exit code 1)."""

@@ -1,24 +1,114 @@
-"""What the Zarr stores of a run have in common."""
+"""Where the stores of a run lie: folders of a disk, or prefixes of an object storage, by one interface.
 
+A store is made, then begun in the ledger, then filled tile by tile, each recorded after it was written. What is not
+begun is removed and made again, what is not recorded is written again. So nothing has to be renamed, which object
+storage cannot do.
+"""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import zarr
+from zarr.storage import LocalStore
 
+from timesenmap.pipeline import objects
 from timesenmap.pipeline.grid import Tile
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
-def stored_bytes(path: Path, tile: Tile, *names: str) -> int:
-    """Size on disk of a tile in arrays of a store whose chunks (or shards) are one tile each.
+
+def is_url(location: str) -> bool:
+    """Whether a location is an address and not a path."""
+    return _URL.match(location) is not None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A Zarr store, or a folder of several: its location and nothing else, so that it can travel to any worker.
+
+    Attributes
+    ----------
+    location : absolute path, or URL (``s3://bucket/prefix``); keys come from the environment of whoever opens it
+    """
+
+    location: str
+
+    @classmethod
+    def at(cls, location: "StoreLike") -> "Store":
+        """Store at a path or URL."""
+        if isinstance(location, Store):
+            return location
+        text = os.fspath(location)
+        return cls(text.rstrip("/") if is_url(text) else str(Path(text).absolute()))
+
+    def __str__(self) -> str:
+        return self.location
+
+    def __truediv__(self, name: str) -> "Store":
+        return Store(f"{self.location}/{name}")
+
+    @property
+    def name(self) -> str:
+        """Last part of the location."""
+        return self.location.rpartition("/")[2]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object storage."""
+        return is_url(self.location)
+
+    def exists(self) -> bool:
+        """Whether something lies there."""
+        return bool(self.size("zarr.json")) if self.is_remote else Path(self.location).exists()
+
+    def remove(self) -> None:
+        """Remove all that lies there; nothing is left of it when this returns."""
+        if self.is_remote:
+            objects.remove(self.location)
+        elif Path(self.location).exists():
+            shutil.rmtree(self.location)
+
+    def size(self, key: str) -> int:
+        """Bytes of one object in it; 0 where there is none."""
+        if self.is_remote:
+            return objects.size(self.location, key)
+        path = Path(self.location) / key
+        return path.stat().st_size if path.exists() else 0
+
+    def group(self, mode: Literal["r", "r+", "w-"] = "r") -> zarr.Group:
+        """Open it as a Zarr group, or make it (``w-``)."""
+        return zarr.open_group(self.to_zarr(), mode=mode, zarr_format=3)
+
+    def array(self, name: str, mode: Literal["r", "r+"] = "r") -> zarr.Array[Any]:
+        """Open one of its arrays; on object storage that is one request."""
+        return zarr.open_array(self.to_zarr(), path=name, mode=mode, zarr_format=3)
+
+    def to_zarr(self) -> Any:
+        """Zarr's own store object, which does not travel as safely."""
+        if not self.is_remote:
+            return LocalStore(self.location)
+        return objects.Objects(objects.client(self.location), url=self.location)
+
+
+StoreLike = Store | str | os.PathLike[str]
+"""A store, or the path or URL of one."""
+
+
+def stored_bytes(store: StoreLike, tile: Tile, *names: str) -> int:
+    """Size of a tile as it lies in arrays of a store whose chunks (or shards) are one tile each.
 
     Chunks of nothing but the fill value are not written and count nothing.
     """
-    total = 0
+    store, total = Store.at(store), 0
     for name in names:
-        array = zarr.open_array(path, path=name, mode="r")
+        array = store.array(name)
         edges = array.shards or array.chunks
         first = {"y": tile.y0, "x": tile.x0}
         dimensions = getattr(array.metadata, "dimension_names", None) or ()
         index = tuple(first.get(str(axis), 0) // edge for axis, edge in zip(dimensions, edges, strict=True))
-        chunk = path / name / array.metadata.encode_chunk_key(index)
-        total += chunk.stat().st_size if chunk.exists() else 0
+        total += store.size(f"{name}/{array.metadata.encode_chunk_key(index)}")
     return total

@@ -2,19 +2,18 @@
 
 import errno
 import logging
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from timesenmap.pipeline import profile
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger, Spent, TileResult
+from timesenmap.pipeline.stores import Store
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class Stage:
 
     name: str
     signature: str
-    store: Path
+    store: Store
     create: Callable[[], None]
 
 
@@ -145,8 +144,7 @@ class TileRun:
                     "size; run the command without it"
                 )
             self._ledger.forget(stage.name)
-            shutil.rmtree(stage.store, ignore_errors=True)
-            stage.store.parent.mkdir(parents=True, exist_ok=True)
+            stage.store.remove()
             stage.create()
             self._ledger.begin(stage.name, stage.signature, self._tile_size)
         return self._ledger.done(stage.name)

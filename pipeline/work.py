@@ -6,7 +6,6 @@ computes the tile, writes it whole into its stores and returns what goes into th
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from odc.geo.geobox import GeoBox
 
@@ -28,7 +27,7 @@ from timesenmap.pipeline.maskers import Masker
 from timesenmap.pipeline.observations import count_observations
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
-from timesenmap.pipeline.stores import stored_bytes
+from timesenmap.pipeline.stores import Store, stored_bytes
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class CompositeWork:
     The attributes are those of `composite_tile`; `store` is the cube's.
     """
 
-    store: Path
+    store: Store
     scenes: tuple[Scene, ...]
     grid: GeoBox
     aoi: Aoi
@@ -70,7 +69,7 @@ class CompositeWork:
 class EmbedWork:
     """Encodes every pixel of a tile of the cube and keeps the embeddings of `dim` numbers in `store`."""
 
-    store: Path
+    store: Store
     cube: CubeWindow
     encoder: EncoderRef
     dim: int
@@ -86,7 +85,7 @@ class Answer:
     """Where the answer to a question goes: class and confidence, or the probability of every class."""
 
     question: Question
-    store: Path
+    store: Store
     every_class: bool = False
 
     @property
@@ -110,7 +109,7 @@ class LabelWork:
     answers: Mapping[str, Answer]
     cube: CubeWindow
     encoder: EncoderRef
-    embeddings: Path | None
+    embeddings: Store | None
     grid: GeoBox
     aoi: Aoi
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
+from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.whole import write_whole
 
 
@@ -34,13 +35,18 @@ class Workspace:
 
     @property
     def work(self) -> Path:
-        """Folder of the stores that make a second run cheap."""
+        """Folder of the ledger and of what else this process alone reads and writes."""
         return self.out / "work"
 
     @property
-    def cube(self) -> Path:
+    def stores(self) -> Store:
+        """Where the stores lie that make a second run cheap."""
+        return Store.at(self.work)
+
+    @property
+    def cube(self) -> Store:
         """Store of the cube."""
-        return self.work / "cube.zarr"
+        return self.stores / "cube.zarr"
 
     @property
     def items(self) -> Path:
@@ -48,17 +54,17 @@ class Workspace:
         return self.work / "items.parquet"
 
     @property
-    def embeddings(self) -> Path:
+    def embeddings(self) -> Store:
         """Store of the embeddings, present with ``--keep-embeddings``."""
-        return self.work / "embeddings.zarr"
+        return self.stores / "embeddings.zarr"
 
-    def labels(self, prompt_set: str) -> Path:
+    def labels(self, prompt_set: str) -> Store:
         """Store of class and confidence of one prompt set, before they become COGs."""
-        return self.work / "labels" / f"{prompt_set}.zarr"
+        return self.stores / "labels" / f"{prompt_set}.zarr"
 
-    def probabilities(self, prompt_set: str) -> Path:
+    def probabilities(self, prompt_set: str) -> Store:
         """Store of the probability of every class of one prompt set, present with ``--probabilities``."""
-        return self.work / "probabilities" / f"{prompt_set}.zarr"
+        return self.stores / "probabilities" / f"{prompt_set}.zarr"
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
