@@ -11,3 +11,7 @@ class SceneReadError(RuntimeError):
 
 class StoreError(OSError):
     """A store could not be read or written: the message names the object and the cause (exit code 1)."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster could not be had or went away; what was finished is kept (exit code 1)."""

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS stage (name TEXT PRIMARY KEY, signature TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS tile (
     stage TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
     seconds REAL, bytes INTEGER, checksum TEXT, counts TEXT, profile TEXT, error TEXT, finished REAL,
-    PRIMARY KEY (stage, key));
+    worker TEXT, PRIMARY KEY (stage, key));
 CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY, signature TEXT NOT NULL, sha256 TEXT NOT NULL,
     seconds REAL, bytes INTEGER);
 CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 
 # Of folders that an earlier version made.
 _ADDED = {
-    "tile": ("bytes INTEGER", "profile TEXT"),
+    "tile": ("bytes INTEGER", "profile TEXT", "worker TEXT"),
     "file": ("seconds REAL", "bytes INTEGER"),
 }
 
@@ -137,24 +137,24 @@ class Ledger:
             rows = db.execute("SELECT key FROM tile WHERE stage = ? AND state = 'done'", (stage,))
             return {str(key) for (key,) in rows}
 
-    def finish(self, stage: str, key: str, result: TileResult, spent: Spent) -> None:
-        """Record a tile that was written whole."""
+    def finish(self, stage: str, key: str, result: TileResult, spent: Spent, *, worker: str = "") -> None:
+        """Record a tile that was written whole, and by whom."""
         profile = json.dumps({"phases": dict(spent.phases), "bytes_read": spent.bytes_read})
         counts = json.dumps(dict(result.counts))
-        self._record(stage, key, "done", spent.seconds, result.bytes, result.checksum, counts, profile, None)
+        self._record(stage, key, "done", spent.seconds, result.bytes, result.checksum, counts, profile, None, worker)
 
-    def fail(self, stage: str, key: str, error: str, seconds: float) -> None:
+    def fail(self, stage: str, key: str, error: str, seconds: float, *, worker: str = "") -> None:
         """Record a tile that failed, and why."""
-        self._record(stage, key, "failed", seconds, None, None, None, None, error)
+        self._record(stage, key, "failed", seconds, None, None, None, None, error, worker)
 
     def _record(self, stage: str, key: str, state: str, seconds: float, *rest: object) -> None:
         with self._connect() as db:
             db.execute(
                 "INSERT INTO tile (stage, key, state, attempts, seconds, bytes, checksum, counts, profile, error, "
-                "finished) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stage, key) DO UPDATE SET "
+                "worker, finished) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stage, key) DO UPDATE SET "
                 "state = excluded.state, attempts = attempts + 1, seconds = excluded.seconds, bytes = excluded.bytes, "
                 "checksum = excluded.checksum, counts = excluded.counts, profile = excluded.profile, "
-                "error = excluded.error, finished = excluded.finished",
+                "error = excluded.error, worker = excluded.worker, finished = excluded.finished",
                 (stage, key, state, seconds, *rest, time.time()),
             )
 

@@ -1,18 +1,16 @@
 """Stages over all tiles: resumable, each tile written whole and then recorded; what fails does not stop the rest."""
 
-import errno
 import logging
 import sqlite3
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from timesenmap.pipeline import profile
+from timesenmap.pipeline.attempts import Errand, Executor, Here, Outcome, Work
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
-from timesenmap.pipeline.ledger import Ledger, Spent, TileResult
+from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.stores import Store
 
 log = logging.getLogger(__name__)
@@ -22,9 +20,6 @@ _FAILURES_IN_A_ROW = 5
 
 # Of failed tiles, how many the last message names; the ledger has all.
 _NAMED = 20
-
-Work = Callable[[Tile, frozenset[str]], Mapping[str, TileResult]]
-"""Computes one tile for the named stages, writes it whole, and returns checksum and counts for each."""
 
 
 class Advance(Protocol):
@@ -64,11 +59,21 @@ class TileRun:
     ledger : where finished and failed tiles are recorded
     tiles : all tiles
     tile_size : pixels on a side; an unfinished stage that was begun with another size starts anew
+    executor : where tiles are done; in this process by default
     retry_failed : do only the tiles that failed when they were last tried, and those that wait for them
     """
 
-    def __init__(self, ledger: Ledger, tiles: Sequence[Tile], tile_size: int, *, retry_failed: bool = False) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        tiles: Sequence[Tile],
+        tile_size: int,
+        *,
+        executor: Executor | None = None,
+        retry_failed: bool = False,
+    ) -> None:
         self._ledger, self._tiles, self._tile_size = ledger, tiles, tile_size
+        self._executor = executor or Here()
         self._only = ledger.any_failed() if retry_failed else None
         self._undone: set[str] = set()
         self._failures: list[str] = []
@@ -93,21 +98,29 @@ class TileRun:
         done = {stage.name: self._begin(stage) for stage in stages}
         waiting = _around(self._undone, self._tiles, reach)
         chosen = None if self._only is None else _around(self._only, self._tiles, reach)
-        causes: list[type[Exception]] = []
-        for tile in self._order(stages):
-            wanted = frozenset(name for name, keys in done.items() if tile.key not in keys)
-            if wanted and (tile.key in waiting or (chosen is not None and tile.key not in chosen)):
+
+        def errands() -> Iterator[Errand]:
+            for tile in self._order(stages):
+                wanted = frozenset(name for name, keys in done.items() if tile.key not in keys)
+                if not wanted:
+                    advance(tile.pixels, before=True)
+                elif tile.key in waiting or (chosen is not None and tile.key not in chosen):
+                    self._undone.add(tile.key)
+                else:
+                    yield Errand(tile, wanted)
+
+        causes: list[str] = []
+        with closing(self._executor.run(work, errands())) as outcomes:
+            for (tile, wanted), outcome in outcomes:
+                self._record(tile, wanted, outcome)
+                if outcome.error is None:
+                    causes = []
+                    advance(tile.pixels)
+                    continue
                 self._undone.add(tile.key)
-                continue
-            error = _attempt(self._ledger, tile, wanted, work) if wanted else None
-            if error is None:
-                causes = [] if wanted else causes
-                advance(tile.pixels, before=not wanted)
-                continue
-            self._undone.add(tile.key)
-            self._failures.append(f"{stages[0].name} {tile.key}: {error}")
-            causes = [*causes, type(error)] if type(error) in causes else [type(error)]
-            self._stop_if_hopeless(stages[0], error, len(causes))
+                self._failures.append(f"{stages[0].name} {tile.key}: {outcome.error}")
+                causes = [*causes, outcome.cause] if outcome.cause in causes else [outcome.cause]
+                self._stop_if_hopeless(stages[0], outcome, len(causes))
         if not self._undone:
             for stage in stages:
                 self._ledger.complete(stage.name)
@@ -149,17 +162,29 @@ class TileRun:
             self._ledger.begin(stage.name, stage.signature, self._tile_size)
         return self._ledger.done(stage.name)
 
-    def _stop_if_hopeless(self, stage: Stage, error: Exception, in_a_row: int) -> None:
+    def _record(self, tile: Tile, wanted: frozenset[str], outcome: Outcome) -> None:
+        """Write what became of a tile into the ledger; only the process of the run does so."""
+        if outcome.error is None:
+            spent = outcome.spent.share(len(wanted))
+            for name, result in outcome.results.items():
+                self._ledger.finish(name, tile.key, result, spent, worker=outcome.worker)
+            return
+        with suppress(sqlite3.Error):  # on a full disk the ledger cannot be written either
+            for name in wanted:
+                self._ledger.fail(name, tile.key, outcome.reason, outcome.spent.seconds, worker=outcome.worker)
+        log.warning("tile %s failed: %s", tile.key, outcome.reason)
+
+    def _stop_if_hopeless(self, stage: Stage, outcome: Outcome, in_a_row: int) -> None:
         kept = "the run stopped and wrote no map; what is done is kept"
-        if _is_disk_full(error):
+        if outcome.disk_full:
             raise TilesFailedError(
-                f"the disk of {stage.store} is full ({error}): {kept}. Make room and run the same command again"
-            ) from error
+                f"the disk of {stage.store} is full ({outcome.error}): {kept}. Make room and run the same command again"
+            )
         if in_a_row >= _FAILURES_IN_A_ROW:
             raise TilesFailedError(
-                f"{stage.name}: {in_a_row} tiles failed one after the other with {type(error).__name__}: {kept}. "
+                f"{stage.name}: {in_a_row} tiles failed one after the other with {outcome.cause}: {kept}. "
                 f"Mend the cause and run the same command again. {self._failures[-1]}"
-            ) from error
+            )
 
 
 def _around(keys: Collection[str], tiles: Sequence[Tile], reach: int) -> set[str]:
@@ -169,32 +194,3 @@ def _around(keys: Collection[str], tiles: Sequence[Tile], reach: int) -> set[str
     steps = range(-reach, reach + 1)
     near = {(t.row + row, t.col + col) for t in tiles if t.key in keys for row in steps for col in steps}
     return {tile.key for tile in tiles if (tile.row, tile.col) in near}
-
-
-def _attempt(ledger: Ledger, tile: Tile, wanted: frozenset[str], work: Work) -> Exception | None:
-    """Do and record a tile; whatever broke it is recorded and returned, so that the others go on."""
-    started = time.monotonic()
-    try:
-        with profile.measured() as meter:
-            results = work(tile, wanted)
-    except MapError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        with suppress(sqlite3.Error):  # on a full disk the ledger cannot be written either
-            for name in wanted:
-                ledger.fail(name, tile.key, reason, time.monotonic() - started)
-        log.warning("tile %s failed: %s", tile.key, reason, exc_info=log.isEnabledFor(logging.DEBUG))
-        return error
-    spent = Spent(time.monotonic() - started, meter.seconds, meter.bytes_read).share(len(wanted))
-    for name, result in results.items():
-        ledger.finish(name, tile.key, result, spent)
-    return None
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -1,11 +1,13 @@
 """The work of one tile in each stage: small values that travel to wherever the tile is done, and arrays that do not.
 
 Each of them is a :data:`~timesenmap.pipeline.tiling.Work`: called with a tile and the stages wanted of it, it
-computes the tile, writes it whole into its stores and returns what goes into the ledger.
+computes the tile, writes it whole into its stores and returns what goes into the ledger. Its `phase` says what kind of
+worker should do it, where a cluster has several: ``reading`` or ``encoding``.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from odc.geo.geobox import GeoBox
 
@@ -37,6 +39,7 @@ class CompositeWork:
     The attributes are those of `composite_tile`; `store` is the cube's.
     """
 
+    phase: ClassVar = "reading"
     store: Store
     scenes: tuple[Scene, ...]
     grid: GeoBox
@@ -69,6 +72,7 @@ class CompositeWork:
 class EmbedWork:
     """Encodes every pixel of a tile of the cube and keeps the embeddings of `dim` numbers in `store`."""
 
+    phase: ClassVar = "encoding"
     store: Store
     cube: CubeWindow
     encoder: EncoderRef
@@ -112,6 +116,11 @@ class LabelWork:
     embeddings: Store | None
     grid: GeoBox
     aoi: Aoi
+
+    @property
+    def phase(self) -> str:
+        """What most of it is: encoding, or reading what was kept."""
+        return "reading" if self.embeddings else "encoding"
 
     def __call__(self, tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
         """Do a tile."""

@@ -10,13 +10,13 @@ import click
 
 from timesenmap.catalogs.errors import CatalogError, ServiceError
 from timesenmap.model.errors import ModelError
-from timesenmap.pipeline.errors import MapError, SceneReadError
+from timesenmap.pipeline.errors import ClusterError, MapError, SceneReadError
 from timesenmap.pipeline.tiling import TilesFailedError
 
 log = logging.getLogger(__name__)
 
 BAD_INPUT = (CatalogError, ModelError, MapError)
-FAILED = (ServiceError, SceneReadError, TilesFailedError, OSError, sqlite3.Error)
+FAILED = (ServiceError, SceneReadError, ClusterError, TilesFailedError, OSError, sqlite3.Error)
 
 
 def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:

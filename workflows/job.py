@@ -12,6 +12,7 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import default_tile_size
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
 from timesenmap.pipeline.sheets import SHEET
+from timesenmap.workflows.cluster_spec import LOCAL
 
 DEFAULT_CATALOG = "earth-search-c1"
 
@@ -91,6 +92,11 @@ class Job(BaseModel):
         SHEET,
         description=f"side in pixels, a multiple of {BLOCK}, of the sheets in which larger maps are written, with a "
         "VRT that shows them as one",
+    )
+    cluster: str = Field(
+        LOCAL,
+        description="where tiles are done: local (this machine), tcp://host:8786 (a running Dask scheduler), or "
+        "a YAML file of a cluster to start (workflows/clusters)",
     )
     keep_embeddings: bool = Field(
         False, description="keep the embeddings (int8), so that new prompts need no encoding again"

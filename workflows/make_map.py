@@ -35,6 +35,8 @@ from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
 from timesenmap.workflows import demo
+from timesenmap.workflows.cluster import open_cluster
+from timesenmap.workflows.cluster_spec import read_cluster
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.job import Job, resolve_job
 from timesenmap.workflows.maps import maps_of, write_map
@@ -73,10 +75,13 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
-    with open_workspace(job.out, plan.place) as workspace:
+    with open_workspace(job.out, plan.place) as workspace, open_cluster(job.cluster) as cluster:
+        plan = replace(plan, encoder=cluster.encoder(plan.encoder))
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
-        tile_run = TileRun(workspace.ledger, plan.tiles, job.tile_size, retry_failed=retry_failed)
+        tile_run = TileRun(
+            workspace.ledger, plan.tiles, job.tile_size, executor=cluster.executor, retry_failed=retry_failed
+        )
         build_cube(plan, workspace, stages, tile_run)
         if job.keep_embeddings:
             embed_pixels(plan, workspace, stages, tile_run)
@@ -92,6 +97,7 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
 def prepare(job: Job, stages: Stages) -> Plan:
     """Check everything a job names, find its scenes, and plan its tiles; nothing is written."""
     with stages.stage("prepare", 1, "job") as advance:
+        read_cluster(job.cluster)
         masker = load_masker(job.masker)
         set_aside = classes_set_aside(masker, job.set_aside)
         aoi = read_aoi(job.aoi, crs=job.aoi_crs)
