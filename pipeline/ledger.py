@@ -123,6 +123,12 @@ class Ledger:
             db.execute("DELETE FROM stage WHERE name = ?", (stage,))
             db.execute("DELETE FROM tile WHERE stage = ?", (stage,))
 
+    def forget_all(self) -> None:
+        """Forget all stages, where their stores are no longer those recorded."""
+        with self._connect() as db:
+            db.execute("DELETE FROM stage")
+            db.execute("DELETE FROM tile")
+
     def begin(self, stage: str, signature: str, tile_size: int) -> None:
         """Record that the store of a stage stands, empty, ready for its tiles."""
         with self._connect() as db:

@@ -8,6 +8,7 @@ their like. No key is ever part of an address.
 
 import os
 import re
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,31 +38,38 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 PATIENT: dict[str, Any] = {"max_retries": 12, "retry_timeout": timedelta(minutes=3)}
 BRIEF: dict[str, Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
-_REFUSED = "access is refused to these keys"
-_CODES = {
-    "AccessDenied": _REFUSED,
-    "AllAccessDisabled": _REFUSED,
-    "InvalidAccessKeyId": "the service does not know this access key",
-    "SignatureDoesNotMatch": "the secret key is wrong",
-    "ExpiredToken": "the session token has expired",
-    "NoSuchBucket": "there is no such bucket",
-    "PermanentRedirect": "the bucket is in another region (AWS_REGION)",
-    "AuthorizationHeaderMalformed": "the bucket is in another region (AWS_REGION)",
+_RIGHTS = "give keys that may write, read, list and delete there"
+_KEYS = "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
+_BUCKET = "make it, or correct the address (and AWS_ENDPOINT_URL where the bucket is not Amazon's)"
+_REGION = "set AWS_REGION to that of the bucket"
+_LOOK = "look at the address, AWS_ENDPOINT_URL and the keys, or try again later"
+
+# What services answer, as status and code: cause and remedy.
+_ANSWERS = {
+    "AccessDenied": ("access is refused to these keys", _RIGHTS),
+    "InvalidAccessKeyId": ("the service does not know this access key", _KEYS),
+    "SignatureDoesNotMatch": ("the secret key is wrong", _KEYS),
+    "ExpiredToken": ("the session token has expired", "get a new one"),
+    "NoSuchBucket": ("there is no such bucket", _BUCKET),
+    "PermanentRedirect": ("the bucket is in another region", _REGION),
+    "AuthorizationHeaderMalformed": ("the bucket is in another region", _REGION),
+    "401": ("the service asks for other credentials", _KEYS),
+    "403": ("access is refused to these keys", _RIGHTS),
+    "404": ("there is no such bucket", _BUCKET),
 }
-_STATUS = {"401": "the service asks for credentials", "403": _REFUSED, "404": "there is no such bucket"}
 
 
-def client(url: str, retries: dict[str, Any] | None = None) -> Client:
+def client(url: str, *, brief: bool = False) -> Client:
     """Client for the objects under an address; the same one for the same address and environment.
 
-    Raises MapError where the environment or the address cannot be right.
+    `brief` gives up after seconds. Raises MapError where the environment or the address cannot be right.
     """
     environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)))
-    return _client(url, environment, tuple((retries or PATIENT).items()))
+    return _client(url, environment, brief)
 
 
 @lru_cache(maxsize=64)
-def _client(url: str, environment: tuple[tuple[str, str], ...], retries: tuple[tuple[str, Any], ...]) -> Client:
+def _client(url: str, environment: tuple[tuple[str, str], ...], brief: bool) -> Client:
     make: Callable[..., Client] = from_url  # its types allow only what is written out
     settings: dict[str, Any] = {}
     options: dict[str, Any] = {"connect_timeout": "10s", "timeout": "120s"}  # a request carries 5 MB at most
@@ -73,10 +81,10 @@ def _client(url: str, environment: tuple[tuple[str, str], ...], retries: tuple[t
             raise MapError(f"AWS_ENDPOINT_URL {endpoint}: is no address; write https://HOST or http://HOST:PORT")
         options["allow_http"] = endpoint.startswith("http://")
     try:
-        return make(url, client_options=options, retry_config=dict(retries), **settings)
+        return make(url, client_options=options, retry_config=BRIEF if brief else PATIENT, **settings)
     except (obstore.exceptions.BaseError, ValueError) as error:
         raise MapError(
-            f"{url}: is no address of an object storage ({in_words(error)}); write s3://BUCKET/FOLDER"
+            f"{url}: is no address of an object storage ({diagnosis(error)[0]}); write s3://BUCKET/FOLDER"
         ) from None
 
 
@@ -136,6 +144,12 @@ class Objects(ObjectStore[Client]):
         with named(f"{self.url}/{key}"):
             await super().delete(key)
 
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:  # type: ignore[override]
+        """Names under a prefix."""
+        with named(f"{self.url}/{prefix}"):
+            async for name in super().list_prefix(prefix):
+                yield name
+
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # type: ignore[override]
         """Names right under a prefix."""
         with named(f"{self.url}/{prefix}"):
@@ -154,31 +168,29 @@ def named(url: str, *, missing: bool = False) -> Iterator[None]:
     except FileNotFoundError as error:
         if not missing:
             raise
-        raise StoreError(f"{url}: {in_words(error)}") from None
+        raise StoreError(f"{url}: {diagnosis(error)[0]}") from None
     except obstore.exceptions.BaseError as error:
-        raise StoreError(f"{url}: {in_words(error)}") from None
+        raise StoreError(f"{url}: {diagnosis(error)[0]}") from None
 
 
-def in_words(error: Exception) -> str:
-    """Cause of a failure in a few words; of what a service answers only its code, since the rest may name keys."""
+def diagnosis(error: Exception) -> tuple[str, str]:
+    """Cause of a failure and what to do, in a few words; of an answer only its code, since the rest may name keys."""
     said = str(error).partition("Debug source")[0]
-    if "169.254." in said:
-        return "no keys in the environment"
-    if "error sending request" in said or "HTTP error" in said:
-        return f"the service cannot be reached ({_host(said)})"
-    code = re.search(r"<Code>(\w+)</Code>", said)
-    status = re.search(r"status code: (\d{3})( [A-Z][A-Za-z ]+)?", said)
-    if code and code[1] in _CODES:
-        return _CODES[code[1]]
+    if "169.254." in said:  # where machines of Amazon's find their keys
+        return (
+            "there are no keys in the environment",
+            f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or {WORK_PROFILE}",
+        )
+    status = re.search(r"status code: (\d{3})((?: [A-Z][a-z]+)*)", said)
     if status:
-        words = _STATUS.get(status[1], f"the service answered {status[1]}{status[2] or ''}")
-        return f"{words} ({code[1]})" if code else words
-    return " ".join(re.sub(r"\?\S*", "", said).split())[:200]
-
-
-def _host(said: str) -> str:
-    found = re.search(r"https?://[^/\s]+", said)
-    return found[0] if found else "its address is not known"
+        code = re.search(r"<Code>(\w+)</Code>", said)
+        known = _ANSWERS.get(code[1] if code else "") or _ANSWERS.get(status[1])
+        answer = f"{status[1]}{status[2]}{f', {code[1]}' if code else ''}"
+        return (f"{known[0]} ({answer})", known[1]) if known else (f"the service answered {answer}", _LOOK)
+    if "error sending request" in said:
+        host = re.search(r"https?://[^/\s]+", said)
+        return f"the service {host[0] if host else ''} cannot be reached", _LOOK
+    return " ".join(re.sub(r"\?\S*", "", said).split())[:200], _LOOK
 
 
 def read(url: str, name: str) -> bytes | None:
@@ -190,10 +202,21 @@ def read(url: str, name: str) -> bytes | None:
             return None
 
 
-def write(url: str, name: str, content: bytes) -> None:
-    """Write a small object."""
+def write_new(url: str, name: str, content: bytes) -> bool:
+    """Write a small object unless there is one; whether it was written. Of two that try, one succeeds.
+
+    Services that cannot write on condition let the last one succeed.
+    """
     with named(f"{url}/{name}", missing=True):
-        obstore.put(client(url), name, content)
+        try:
+            obstore.put(client(url), name, content, mode="create")
+        except obstore.exceptions.AlreadyExistsError:
+            return False
+        except obstore.exceptions.BaseError as error:
+            if "501" not in diagnosis(error)[0] and not isinstance(error, obstore.exceptions.NotSupportedError):
+                raise
+            obstore.put(client(url), name, content)
+        return True
 
 
 def size(url: str, name: str) -> int:
@@ -205,8 +228,47 @@ def size(url: str, name: str) -> int:
             return 0
 
 
+def sizes(url: str) -> dict[str, int]:
+    """Bytes of all objects under an address, by name; a request for each thousand."""
+    with named(url):
+        return {found["path"]: found["size"] for batch in obstore.list(client(url)) for found in batch}
+
+
 def remove(url: str) -> None:
-    """Delete all objects under an address, none of which is left when this returns."""
+    """Delete all objects under an address, of which none is left when this returns."""
     with named(url):
         for batch in obstore.list(client(url), chunk_size=1000):
             obstore.delete(client(url), [found["path"] for found in batch])
+
+
+def check(url: str) -> None:
+    """Refuse an address where objects cannot be written, read, listed and deleted; leaves none.
+
+    Raises
+    ------
+    MapError
+        Names the address, what failed, why, and what to do.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme not in SCHEMES or not rest.strip("/"):
+        kinds = ", ".join(f"{known}://BUCKET/FOLDER" for known in SCHEMES)
+        raise MapError(f"--work {url}: is no place in an object storage; write {kinds}, or the path of a folder")
+    there, folder, content = (
+        client(url, brief=True),
+        f"probe-{uuid.uuid4().hex}",
+        b"make-map looks whether it may write",
+    )
+    doing = "writing"
+    try:
+        obstore.put(there, f"{folder}/object", content)
+        doing = "reading"
+        back = bytes(obstore.get(there, f"{folder}/object").bytes())
+        doing = "listing"
+        found = [one["path"] for batch in obstore.list(there, folder) for one in batch]
+        doing = "deleting"
+        obstore.delete(there, f"{folder}/object")
+    except (obstore.exceptions.BaseError, FileNotFoundError) as error:
+        cause, remedy = diagnosis(error)
+        raise MapError(f"--work {url}: {doing} an object failed: {cause}; {remedy}") from None
+    if back != content or found != [f"{folder}/object"]:
+        raise MapError(f"--work {url}: the service does not give back what was written; is there a cache before it?")

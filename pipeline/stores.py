@@ -8,6 +8,8 @@ storage cannot do.
 import os
 import re
 import shutil
+import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,9 @@ import zarr
 from zarr.storage import LocalStore
 
 from timesenmap.pipeline import objects
+from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
+from timesenmap.pipeline.whole import write_whole
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
@@ -43,7 +47,9 @@ class Store:
         if isinstance(location, Store):
             return location
         text = os.fspath(location)
-        return cls(text.rstrip("/") if is_url(text) else str(Path(text).absolute()))
+        if is_url(text):
+            return cls(text if text.endswith("://") else text.rstrip("/"))
+        return cls(str(Path(text).absolute()))
 
     def __str__(self) -> str:
         return self.location
@@ -72,6 +78,29 @@ class Store:
         elif Path(self.location).exists():
             shutil.rmtree(self.location)
 
+    def read(self, key: str) -> bytes | None:
+        """Bytes of a small object in it; None where there is none."""
+        if self.is_remote:
+            return objects.read(self.location, key)
+        path = Path(self.location) / key
+        return path.read_bytes() if path.is_file() else None
+
+    def write_new(self, key: str, content: bytes) -> bool:
+        """Write a small object into it, whole, unless there is one; whether it was written."""
+        if self.is_remote:
+            return objects.write_new(self.location, key, content)
+        path = Path(self.location) / key
+        part = write_whole(path.with_name(f"{key}.{uuid.uuid4().hex}"), content)
+        try:
+            path.hardlink_to(part)
+        except FileExistsError:
+            return False
+        except OSError:  # a disk without hard links: the last one succeeds
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return True
+
     def size(self, key: str) -> int:
         """Bytes of one object in it; 0 where there is none."""
         if self.is_remote:
@@ -96,6 +125,32 @@ class Store:
 
 StoreLike = Store | str | os.PathLike[str]
 """A store, or the path or URL of one."""
+
+
+def check_store(store: Store) -> None:
+    """Refuse a place where nothing can be written, read and deleted; leaves nothing.
+
+    Raises
+    ------
+    MapError
+        Names the place, why not, and what to do.
+    """
+    if store.is_remote:
+        objects.check(store.location)
+        return
+    path = Path(store.location)
+    if re.match(r"[a-z0-9]+:/", os.path.relpath(path)):
+        raise MapError(f"--work {os.path.relpath(path)}: is neither a path nor an address; write s3://BUCKET/FOLDER")
+    above = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not above.is_dir():
+        raise MapError(f"--work {path}: {above} is a file; name a folder")
+    try:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=above) as folder:
+            (Path(folder) / "object").write_bytes(b"make-map looks whether it may write here")
+    except OSError as error:
+        raise MapError(
+            f"--work {path}: nothing can be written in {above} ({error.strerror}); name a folder of yours"
+        ) from error
 
 
 def stored_bytes(store: StoreLike, tile: Tile, *names: str) -> int:

@@ -12,6 +12,7 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import default_tile_size
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
 from timesenmap.pipeline.sheets import SHEET
+from timesenmap.pipeline.stores import Store, is_url
 from timesenmap.workflows.cluster_spec import LOCAL
 
 DEFAULT_CATALOG = "earth-search-c1"
@@ -31,6 +32,11 @@ def _sheet_size(value: int) -> int:
         msg = f"{value} is not a multiple of {BLOCK}"
         raise ValueError(msg)
     return value
+
+
+def _place(value: str | None) -> str | None:
+    """Make a path absolute: it is read again by other commands, and by workers elsewhere."""
+    return None if value is None else str(Store.at(value if is_url(value) else Path(value).expanduser()))
 
 
 def _one_or_many(value: Any) -> Any:
@@ -69,6 +75,11 @@ class Job(BaseModel):
         "work/items.parquet of an earlier run",
     )
     out: Path = Field(description="output folder")
+    work: Annotated[str | None, AfterValidator(_place)] = Field(
+        None,
+        description="where cube, labels and embeddings lie: a folder that all workers see, or s3://bucket/prefix; "
+        "default: work/ in the output folder",
+    )
     encoder: str = Field("starter", description="shipped encoder or path of a .safetensors checkpoint")
     unknown_below: float | None = Field(
         None,

@@ -31,6 +31,7 @@ from timesenmap.pipeline.maskers import classes_set_aside, load_masker
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.record import RunRecord
+from timesenmap.pipeline.stores import Store, check_store
 from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
@@ -71,11 +72,13 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
     """
     stages = stages or Stages(bars=False)
     limit_block_cache()
+    if job.work is not None:
+        check_store(Store.at(job.work))
     plan = prepare(job, stages)
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
-    with open_workspace(job.out, plan.place) as workspace, open_cluster(job.cluster) as cluster:
+    with open_workspace(job.out, plan.place, plan.stores) as workspace, open_cluster(job.cluster) as cluster:
         plan = replace(plan, encoder=cluster.encoder(plan.encoder))
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
@@ -136,7 +139,7 @@ def prepare(job: Job, stages: Stages) -> Plan:
         )
         plan.require_scenes()
         plan.require_names()
-        check_folder(job.out, plan.place)
+        check_folder(job.out, plan.place, plan.stores)
         advance(1)
     with stages.stage("prompts", len(prompt_sets), "set") as advance:
         questions = []

@@ -27,7 +27,8 @@ from timesenmap.pipeline.mask_blocks import BlockMasker
 from timesenmap.pipeline.maskers import SCENE_CLASSES, Masker, in_words
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
-from timesenmap.pipeline.workspace import signature
+from timesenmap.pipeline.stores import Store
+from timesenmap.pipeline.workspace import signature, stores_at
 from timesenmap.workflows.job import Job
 from timesenmap.workflows.progress import duration
 
@@ -65,6 +66,11 @@ class Plan:
     def pixels(self) -> int:
         """Pixels of all tiles."""
         return sum(tile.pixels for tile in self.tiles)
+
+    @property
+    def stores(self) -> Store:
+        """Where the stores lie."""
+        return stores_at(self.job.out, self.job.work)
 
     @cached_property
     def place(self) -> dict[str, object]:
