@@ -123,11 +123,11 @@ class Ledger:
             db.execute("DELETE FROM stage WHERE name = ?", (stage,))
             db.execute("DELETE FROM tile WHERE stage = ?", (stage,))
 
-    def forget_all(self) -> None:
-        """Forget all stages, where their stores are no longer those recorded."""
+    def forget_all(self) -> bool:
+        """Forget all stages, where their stores are no longer those recorded; whether there were any."""
         with self._connect() as db:
-            db.execute("DELETE FROM stage")
             db.execute("DELETE FROM tile")
+            return db.execute("DELETE FROM stage").rowcount > 0
 
     def begin(self, stage: str, signature: str, tile_size: int) -> None:
         """Record that the store of a stage stands, empty, ready for its tiles."""

@@ -34,9 +34,11 @@ WORK_PROFILE = "TIMESENMAP_WORK_PROFILE"
 _ENVIRONMENT = ("AWS_", "AZURE_", "GOOGLE_", "HOME", WORK_PROFILE)
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
-# A service that answers with errors, or not at all, is asked for three minutes; before the run, for seconds.
-PATIENT: dict[str, Any] = {"max_retries": 12, "retry_timeout": timedelta(minutes=3)}
-BRIEF: dict[str, Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+# How long a service that fails, or is not there, is asked again: for three minutes; for seconds before the run. Pauses
+# are drawn at random from 0.2 s to three times the last one, so that workers do not ask all at once.
+_PAUSES = {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 3}
+PATIENT: dict[str, Any] = {"max_retries": 1000, "retry_timeout": timedelta(minutes=3), "backoff": _PAUSES}
+BRIEF: dict[str, Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10), "backoff": _PAUSES}
 
 _RIGHTS = "give keys that may write, read, list and delete there"
 _KEYS = "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
@@ -181,11 +183,12 @@ def diagnosis(error: Exception) -> tuple[str, str]:
             "there are no keys in the environment",
             f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or {WORK_PROFILE}",
         )
-    status = re.search(r"status code: (\d{3})((?: [A-Z][a-z]+)*)", said)
-    if status:
-        code = re.search(r"<Code>(\w+)</Code>", said)
-        known = _ANSWERS.get(code[1] if code else "") or _ANSWERS.get(status[1])
-        answer = f"{status[1]}{status[2]}{f', {code[1]}' if code else ''}"
+    status = re.search(r"status code: (\d{3}(?: [A-Z][a-z]+)*)", said)
+    code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", said)
+    answers = [found for found in (*(status.groups() if status else ()), *(code.groups() if code else ())) if found]
+    if answers:
+        known = _ANSWERS.get(answers[-1]) or _ANSWERS.get(answers[0][:3])
+        answer = ", ".join(answers)
         return (f"{known[0]} ({answer})", known[1]) if known else (f"the service answered {answer}", _LOOK)
     if "error sending request" in said:
         host = re.search(r"https?://[^/\s]+", said)
@@ -203,18 +206,17 @@ def read(url: str, name: str) -> bytes | None:
 
 
 def write_new(url: str, name: str, content: bytes) -> bool:
-    """Write a small object unless there is one; whether it was written. Of two that try, one succeeds.
+    """Write a small object unless there is another; whether it is there now. Of two that try, one succeeds.
 
-    Services that cannot write on condition let the last one succeed.
+    Where the service cannot write on condition, the last one does.
     """
     with named(f"{url}/{name}", missing=True):
         try:
             obstore.put(client(url), name, content, mode="create")
-        except obstore.exceptions.AlreadyExistsError:
-            return False
-        except obstore.exceptions.BaseError as error:
-            if "501" not in diagnosis(error)[0] and not isinstance(error, obstore.exceptions.NotSupportedError):
-                raise
+        except obstore.exceptions.BaseError:
+            there = read(url, name)
+            if there is not None:  # another's; or ours, if the answer was lost on the way and the request repeated
+                return there == content
             obstore.put(client(url), name, content)
         return True
 

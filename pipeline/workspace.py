@@ -17,7 +17,7 @@ import yaml
 
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
-from timesenmap.pipeline.stores import Store
+from timesenmap.pipeline.stores import Store, check_store
 from timesenmap.pipeline.whole import write_whole
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,12 @@ def _check_owner(stores: Store, run: str | None) -> bool:
     return bool(owner)
 
 
+def mark_of(stores: Store) -> bytes | None:
+    """What the mark of the stores says as seen from here; MapError where they cannot be written from here."""
+    check_store(stores)
+    return stores.read(OWNER)
+
+
 def _owner(stores: Store) -> dict[str, Any]:
     """Whose stores lie there, as the mark in them says; empty where nobody's do."""
     mark = stores.read(OWNER)
@@ -213,9 +219,11 @@ def _claim(stores: Store, out: Path, ledger: Ledger) -> None:
     where = "" if stores == stores_at(out) else str(stores)
     before = ledger.note("stores") or ""
     if where != before:
-        ledger.forget_all()
+        if ledger.forget_all():
+            log.warning(
+                "stores are made anew in %s; those of earlier runs are left in %s", stores, before or out / "work"
+            )
         ledger.keep_note("stores", where)
-        log.warning("the stores lie in %s now; those of earlier runs are left in %s", stores, before or out / "work")
     if not _check_owner(stores, run):
         mark = {"run": run, "out": f"{out.absolute()} on {socket.gethostname()}"}
         stores.write_new(OWNER, json.dumps(mark).encode())

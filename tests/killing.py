@@ -102,8 +102,12 @@ def few_words(folder: Path) -> Path:
     return path
 
 
-def kill_again_and_again(flags: Sequence[object], folder: Path, *, kills: int, seed: int) -> Counter[str]:
+def kill_again_and_again(
+    flags: Sequence[object], folder: Path, *, kills: int, seed: int, work: str | None = None
+) -> Counter[str]:
     """Kill runs, go on in the same folder until it is finished, and compare with a run that was left alone.
+
+    The stores of the killed runs lie under `work`, where that is given; those of the other in its own folder.
 
     In every folder runs are killed in the cube (twice), the labels, the maps and the description, each at a moment
     drawn from as long as the stage took undisturbed; then one is left to finish. Folders follow until there were
@@ -118,11 +122,12 @@ def kill_again_and_again(flags: Sequence[object], folder: Path, *, kills: int, s
     with forks() as server:
         alone = folder / "alone"
         seconds = _durations(server.start([*flags, "--out", alone], folder / "alone.log"))
-        expected = _what_must_be_the_same(alone)
+        expected = what_must_be_the_same(alone)
         for number in count():
             out = folder / f"killed-{number}"
+            where = ["--out", out] if work is None else ["--out", out, "--work", f"{work}/{out.name}"]
             for attempt, aim in enumerate(_AIMS):
-                run = server.start([*flags, "--out", out], folder / f"{out.name}-{attempt}.log")
+                run = server.start([*flags, *where], folder / f"{out.name}-{attempt}.log")
                 run.wait_for(aim)
                 time.sleep(draw.random() * seconds[aim])
                 os.kill(run.pid, signal.SIGKILL)
@@ -130,8 +135,8 @@ def kill_again_and_again(flags: Sequence[object], folder: Path, *, kills: int, s
                 assert code in (0, -signal.SIGKILL), run.log.read_text()
                 hit[landed] += code != 0
             log = folder / f"{out.name}-finished.log"
-            assert server.start([*flags, "--out", out], log).end() == 0, log.read_text()
-            assert _what_must_be_the_same(out) == expected, f"{out} differs from {alone}"
+            assert server.start([*flags, *where], log).end() == 0, log.read_text()
+            assert what_must_be_the_same(out) == expected, f"{out} differs from {alone}"
             assert not list(out.rglob("*.part"))
             if hit.total() >= kills and set(_AIMS) <= set(hit):
                 return hit
@@ -151,7 +156,7 @@ def _durations(run: Run) -> dict[str, float]:
     return seconds | {stage: 0.0 for stage in STAGES if stage not in seconds}
 
 
-def _what_must_be_the_same(out: Path) -> dict[str, object]:
+def what_must_be_the_same(out: Path) -> dict[str, object]:
     """Hashes of all maps and what lies beside them, of every tile, and what the record counts."""
     same: dict[str, object] = {}
     for path in sorted(out.iterdir()):

@@ -299,3 +299,20 @@ def test_of_two_that_write_a_new_mark_one_succeeds(place: Store) -> None:
     assert place.write_new("owner.json", b"mine")
     assert not place.write_new("owner.json", b"yours")
     assert place.read("owner.json") == b"mine"
+
+
+@pytest.mark.parametrize("status", [501, 412])
+def test_a_mark_where_conditions_are_not_known_or_the_answer_was_lost(server: ObjectServer, status: int) -> None:
+    """Some services cannot write on condition; and one asked twice says that what it just wrote is there already."""
+    place = Store.at("s3://bucket/p")
+
+    def lost(method: str, key: str, number: int) -> int | None:
+        if method != "PUT" or number:
+            return None
+        if status == 412:
+            server.objects[key] = b"mine"
+        return status
+
+    server.plan = lost
+    assert place.write_new("owner.json", b"mine")
+    assert server.objects == {"p/owner.json": b"mine"}

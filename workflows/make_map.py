@@ -79,6 +79,7 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
     if retry_failed:
         require_failed(job.out)
     with open_workspace(job.out, plan.place, plan.stores) as workspace, open_cluster(job.cluster) as cluster:
+        cluster.require_stores(workspace.stores)
         plan = replace(plan, encoder=cluster.encoder(plan.encoder))
         workspace.write_text("job.yaml", job.to_yaml())
         plan.search.save(workspace.items)
