@@ -20,6 +20,8 @@ test-integration: $(VENV)/.installed-dev $(VENV)/.installed-csmask $(VENV)/.inst
 	tests/integration/install-debian-packages
 	PYTHON=$(BIN)/python tests/integration/install-servers
 	PYTHON=$(BIN)/python tests/integration/install-stac-validator
+	PYTHON=$(BIN)/python tests/integration/install-kubernetes-validator
+	PYTHON=$(BIN)/python tests/integration/install-orchestrators
 	$(BIN)/python -m pytest -m integration tests/integration
 
 test-online: $(VENV)/.installed-dev

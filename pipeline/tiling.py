@@ -11,6 +11,7 @@ from timesenmap.pipeline.attempts import Errand, Executor, Here, Outcome, Work
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger
+from timesenmap.pipeline.memory import give_back
 from timesenmap.pipeline.stores import Store
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class TileRun:
                 self._failures.append(f"{stages[0].name} {tile.key}: {outcome.error}")
                 causes = [*causes, outcome.cause] if outcome.cause in causes else [outcome.cause]
                 self._stop_if_hopeless(stages[0], outcome, len(causes))
+        give_back()
         if not self._undone:
             for stage in stages:
                 self._ledger.complete(stage.name)

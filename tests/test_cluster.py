@@ -149,16 +149,16 @@ class _NoClient:
         (
             {"type": "slurm", "workers": {"minimum": 0, "maximum": 9}, "threads": 8, "memory": "16 GiB",
              "options": {"queue": "long"}},
-            {"cores": 8, "processes": 1, "memory": "16.000 GiB", "queue": "long"},
-            [{"adapt": {"minimum": 0, "maximum": 9}}],
+            {"cores": 1, "processes": 1, "memory": "16.000 GiB", "job_cpu": 8, "queue": "long"},
+            [{"adapt": {"minimum": 1, "maximum": 9}}],
         ),
-        ({"type": "pbs", "workers": 3, "threads": 2, "memory": 1 << 30}, {"cores": 2, "processes": 1,
-         "memory": "1.000 GiB"}, [{"scale": 3}]),
+        ({"type": "pbs", "workers": 3, "threads": 2, "memory": 1 << 30}, {"cores": 1, "processes": 1,
+         "memory": "1.000 GiB", "resource_spec": "select=1:ncpus=2:mem=1024mb"}, [{"scale": 3}]),
         ({"type": "cuda"}, {"threads_per_worker": 1, "resources": {"GPU": 1}}, []),
         ({"type": "cuda", "workers": 2, "threads": 4}, {"threads_per_worker": 4, "resources": {"GPU": 1},
          "n_workers": 2}, []),
         ({"type": "kubernetes", "workers": 5, "options": {"image": "x"}}, {"image": "x"}, [{"scale": 5}]),
-        ({"type": "gateway", "workers": {"maximum": 5}}, {}, [{"adapt": {"minimum": 0, "maximum": 5}}]),
+        ({"type": "gateway", "workers": {"maximum": 5}}, {}, [{"adapt": {"minimum": 1, "maximum": 5}}]),
     ],
 )  # fmt: skip
 def test_fields_become_options_of_the_library(
@@ -173,9 +173,9 @@ def test_fields_become_options_of_the_library(
     ("kind", "says"),
     [
         ("slurm", ("#SBATCH -p standard", "#SBATCH -A my-account", "#SBATCH --cpus-per-task=8", "#SBATCH --mem=16G",
-                   "#SBATCH -t 04:00:00", "--nthreads 8", "--lifetime 225m")),
-        ("pbs", ("#PBS -q standard", "#PBS -A my-account", "#PBS -l select=1:ncpus=8:mem=16gb", "--nthreads 8")),
-        ("lsf", ("#BSUB -q standard", '#BSUB -P "my-project"', "#BSUB -n 8", "#BSUB -W 04:00", "--nthreads 8")),
+                   "#SBATCH -t 04:00:00", "--nthreads 1", "--lifetime 225m")),
+        ("pbs", ("#PBS -q standard", "#PBS -A my-account", "#PBS -l select=1:ncpus=8:mem=16gb", "--nthreads 1")),
+        ("lsf", ("#BSUB -q standard", '#BSUB -P "my-project"', "#BSUB -n 8", "#BSUB -W 04:00", "--nthreads 1")),
     ],
 )  # fmt: skip
 def test_shipped_examples_make_the_job_scripts_of_their_queues(kind: str, says: tuple[str, ...]) -> None:

@@ -48,9 +48,22 @@ def _cuda(spec: ClusterSpec) -> Mapping[str, Any]:
     return {"threads_per_worker": spec.threads or 1, "resources": {"GPU": 1}, **given}
 
 
-def _queued(spec: ClusterSpec) -> Mapping[str, Any]:
-    # One worker a job: it has all cores of the job for its tile.
-    return {"cores": spec.threads, "processes": 1, "memory": f"{(spec.memory or 0) / _GIB:.3f} GiB"}
+def _queued(spec: ClusterSpec) -> dict[str, Any]:
+    # One worker a job. It has all cores of the job for its tile, and Dask is told of one: it would hand a worker a tile
+    # for each, and, because a run's scheduler knows of two tiles a worker, ask for no more workers than these fill.
+    return {"cores": 1, "processes": 1, "memory": f"{(spec.memory or 0) / _GIB:.3f} GiB"}
+
+
+def _slurm(spec: ClusterSpec) -> Mapping[str, Any]:
+    return _queued(spec) | {"job_cpu": spec.threads}
+
+
+def _pbs(spec: ClusterSpec) -> Mapping[str, Any]:
+    return _queued(spec) | {"resource_spec": f"select=1:ncpus={spec.threads}:mem={(spec.memory or 0) >> 20}mb"}
+
+
+def _lsf(spec: ClusterSpec) -> Mapping[str, Any]:
+    return _queued(spec) | {"ncpus": spec.threads}
 
 
 def _as_it_is(_: ClusterSpec) -> Mapping[str, Any]:
@@ -60,9 +73,9 @@ def _as_it_is(_: ClusterSpec) -> Mapping[str, Any]:
 KINDS = {
     LOCAL: _Kind("distributed", "LocalCluster", "distributed", _local),
     "cuda": _Kind("dask_cuda", "LocalCUDACluster", "dask-cuda", _cuda),
-    "slurm": _Kind("dask_jobqueue", "SLURMCluster", "dask-jobqueue", _queued),
-    "pbs": _Kind("dask_jobqueue", "PBSCluster", "dask-jobqueue", _queued),
-    "lsf": _Kind("dask_jobqueue", "LSFCluster", "dask-jobqueue", _queued),
+    "slurm": _Kind("dask_jobqueue", "SLURMCluster", "dask-jobqueue", _slurm),
+    "pbs": _Kind("dask_jobqueue", "PBSCluster", "dask-jobqueue", _pbs),
+    "lsf": _Kind("dask_jobqueue", "LSFCluster", "dask-jobqueue", _lsf),
     "kubernetes": _Kind("dask_kubernetes.operator", "KubeCluster", "dask-kubernetes", _as_it_is),
     "gateway": _Kind("dask_gateway", "GatewayCluster", "dask-gateway", _as_it_is),
 }
@@ -144,6 +157,7 @@ def _scale(cluster: Any, spec: ClusterSpec) -> None:
     if spec.workers is None:
         return
     if not spec.workers.fixed:
-        cluster.adapt(minimum=spec.workers.minimum, maximum=spec.workers.maximum)
+        # None would come before there is work, and there is no work before one is looked at.
+        cluster.adapt(minimum=max(1, spec.workers.minimum), maximum=spec.workers.maximum)
     elif spec.type not in _AT_ONCE:
         cluster.scale(spec.workers.maximum)

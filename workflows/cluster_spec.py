@@ -64,7 +64,7 @@ class ClusterSpec(BaseModel):
     type: str = Field(description="local, scheduler, cuda, slurm, pbs, lsf, kubernetes, gateway, or an entry point")
     address: str | None = Field(None, description="of type scheduler: tcp://host:8786")
     workers: Annotated[Workers | None, BeforeValidator(_fixed_number)] = Field(
-        None, description="a number, or minimum and maximum: workers then come and go with the work"
+        None, description="a number, or minimum and maximum: workers then come and go with the work (one stays)"
     )
     threads: int | None = Field(
         None, ge=1, description="threads of a worker; a worker does one tile at a time with all of them"

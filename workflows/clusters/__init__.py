@@ -1,0 +1,1 @@
+"""Descriptions of clusters for --cluster, one of each kind."""

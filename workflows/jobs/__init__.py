@@ -1,0 +1,1 @@
+"""Job files for make-map, each to be copied and edited."""
