@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dask.array as da
@@ -20,7 +20,11 @@ from timesenmap.pipeline.observe import composite_tile
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.stores import Store, StoreLike
 
-__all__ = ["composite_tile", "create_cube", "open_cube", "tile_checksum", "write_tile"]
+__all__ = ["composite_tile", "create_cube", "fits_cube", "open_cube", "tile_checksum", "write_tile"]
+
+MADE_OF = "made_of"
+"""Array of a cube that says of each tile what each month was made of: uint64 (month, row, column of the tile), the
+first 64 bits of the month's signature; 0 = not made, or not whole."""
 
 # Side of a Zarr chunk inside a shard, at most: what a viewer that looks at one place has to decode.
 _CHUNK = 256
@@ -35,6 +39,7 @@ def create_cube(
     a tile is written whole and shares no file with another; the chunks inside a shard are one month of all bands
     on at most 256 x 256 pixels. xarray opens it as it is (rioxarray finds CRS and transform), GDAL
     from 3.13 on, the first to read the shards of Zarr v3 (measured: 3.10 knows none of the final format's codecs).
+    `made_of` has a chunk for each tile, too.
 
     Parameters
     ----------
@@ -83,6 +88,11 @@ def create_cube(
                 da.zeros((12, height, width), dtype=np.uint8, chunks=(12, *shard)),
                 {"long_name": "number of clear observations", "units": "1", "grid_mapping": "spatial_ref"},
             ),
+            MADE_OF: (
+                ("month", "tile_y", "tile_x"),
+                da.zeros((12, -(-height // tile_size), -(-width // tile_size)), dtype=np.uint64, chunks=-1),
+                {"long_name": "first 64 bits of the signature of what a month of a tile was made of, 0 = not made"},
+            ),
         },
         coords={
             "month": ("month", period.month_starts, {"long_name": "first day of the month", "standard_name": "time"}),
@@ -101,13 +111,46 @@ def create_cube(
         encoding={
             "reflectance": {"chunks": (1, bands, *chunk), "shards": (12, bands, *shard), "_FillValue": np.uint16(0)},
             "clear": {"chunks": (12, *shard)},
+            MADE_OF: {"chunks": (12, 1, 1), "_FillValue": np.uint64(0)},
             "month": {"units": "days since 1970-01-01", "dtype": "int32"},
         },
     )
 
 
+def fits_cube(store: StoreLike, grid: GeoBox, *, tile_size: int) -> bool:
+    """Whether a store is a cube of this size, cut like this: its tiles can be written over one by one."""
+    height, width = grid.shape
+    shard = _shard(tile_size, height), _shard(tile_size, width)
+    try:
+        store = Store.at(store)
+        store.require()
+        arrays = {name: store.array(name) for name in ("reflectance", "clear", MADE_OF)}
+    except (FileNotFoundError, KeyError, ValueError):
+        return False
+    shapes = {name: array.shape for name, array in arrays.items()}
+    cut = arrays["reflectance"].shards, arrays["clear"].chunks
+    expected = {
+        "reflectance": (12, len(BANDS), height, width),
+        "clear": (12, height, width),
+        MADE_OF: (12, -(-height // tile_size), -(-width // tile_size)),
+    }
+    return shapes == expected and cut == ((12, len(BANDS), *shard), (12, *shard))
+
+
+def month_marks(signatures: Sequence[str]) -> NDArray[np.uint64]:
+    """First 64 bits of hexadecimal signatures: what `made_of` holds."""
+    return np.array([int(one[:16], 16) for one in signatures], np.uint64)
+
+
 @profile.timed("writing")
-def write_tile(store: StoreLike, tile: Tile, reflectance: NDArray[np.uint16], clear: NDArray[np.uint8]) -> str:
+def write_tile(
+    store: StoreLike,
+    tile: Tile,
+    reflectance: NDArray[np.uint16],
+    clear: NDArray[np.uint8],
+    *,
+    signatures: Sequence[str] | None = None,
+) -> str:
     """Write a tile whole into its place in the cube; again is no harm.
 
     NumPy blocks of whole shards only: where two tasks write parts of one shard, each rewrites what the other wrote
@@ -119,6 +162,8 @@ def write_tile(store: StoreLike, tile: Tile, reflectance: NDArray[np.uint16], cl
         The store made by `create_cube`, and a tile of the same size.
     reflectance, clear
         (12, 10, y, x) uint16 and (12, y, x) uint8 of the tile.
+    signatures
+        Of what its twelve months were made of (`month_signatures`), for others to take them over.
 
     Returns
     -------
@@ -132,6 +177,7 @@ def write_tile(store: StoreLike, tile: Tile, reflectance: NDArray[np.uint16], cl
     """
     store = Store.at(store)
     blocks = [(store.array(name, "r+"), block) for name, block in (("reflectance", reflectance), ("clear", clear))]
+    made_of = store.array(MADE_OF, "r+")
     for array, block in blocks:
         edges = array.shards or array.chunks
         expected = (*array.shape[:-2], *tile.shape)
@@ -148,8 +194,11 @@ def write_tile(store: StoreLike, tile: Tile, reflectance: NDArray[np.uint16], cl
                 raise ValueError(
                     f"tile {tile.key}: pixels {first}-{last} are not a whole shard of {edge} in {store.name}"
                 )
+    made_of[:, tile.row, tile.col] = np.uint64(0)  # wiped first and written last: never said of half a tile
     for array, block in blocks:
         array[..., tile.y0 : tile.y1, tile.x0 : tile.x1] = block
+    if signatures is not None:
+        made_of[:, tile.row, tile.col] = month_marks(signatures)
     return _checksum(reflectance, clear)
 
 
@@ -176,7 +225,12 @@ def open_cube(store: StoreLike) -> xr.Dataset:
     """
     try:
         cube: xr.Dataset = xr.open_zarr(
-            Store.at(store).to_zarr(), consolidated=False, chunks=None, mask_and_scale=False, decode_coords="all"
+            Store.at(store).to_zarr(),
+            consolidated=False,
+            chunks=None,
+            mask_and_scale=False,
+            decode_coords="all",
+            drop_variables=[MADE_OF],
         )
         shard = cube["reflectance"].encoding["shards"]
         return cube.chunk({"month": -1, "band": -1, "y": shard[-2], "x": shard[-1]})

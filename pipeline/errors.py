@@ -9,6 +9,10 @@ class SceneReadError(RuntimeError):
     """A scene's asset could not be read: the message names item, asset, address and cause (exit code 1)."""
 
 
+class LockedError(RuntimeError):
+    """Another run holds the folder or the job: the message names who, where and since when (exit code 3)."""
+
+
 class StoreError(OSError):
     """A store could not be read or written: the message names the object and the cause (exit code 1)."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pyproj
@@ -9,7 +10,7 @@ import shapely
 
 from timesenmap.pipeline import projection
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.record import ClassRecord, GridRecord, MapRecord, RunRecord
+from timesenmap.pipeline.record import ClassRecord, GridRecord, MapRecord, MonthsRecord, RunRecord
 
 _MONTH_NAMES = (
     "January",
@@ -117,6 +118,30 @@ def period(record: RunRecord) -> str:
 def month_name(month: str) -> str:
     """Name of a month 'YYYY-MM' in English, whatever the machine's language."""
     return _MONTH_NAMES[int(month[5:7]) - 1]
+
+
+def months_made(months: MonthsRecord) -> str:
+    """Say in a line which months of a cube were made and which taken over."""
+    parts = [f"{_listed(months.made)} made" if months.made else "no month made"]
+    for source, found in groupby(months.taken, key=lambda one: one.source):
+        labels = [one.month for one in found]
+        parts.append(f"{_listed(labels)} taken from {source}" if source else f"{_listed(labels)} kept as they stood")
+    return "; ".join(parts)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Months as people say them: "2021-02 to 2021-12 (11 months)", "2022-01"."""
+    runs: list[list[str]] = []
+    for label in labels:
+        if runs and _number(label) == _number(runs[-1][-1]) + 1:
+            runs[-1].append(label)
+        else:
+            runs.append([label])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]} ({len(run)} months)" for run in runs)
+
+
+def _number(label: str) -> int:
+    return int(label[:4]) * 12 + int(label[5:])
 
 
 def percent(share: float) -> str:

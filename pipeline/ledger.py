@@ -22,6 +22,8 @@ CREATE TABLE IF NOT EXISTS tile (
     worker TEXT, PRIMARY KEY (stage, key));
 CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY, signature TEXT NOT NULL, sha256 TEXT NOT NULL,
     seconds REAL, bytes INTEGER);
+CREATE TABLE IF NOT EXISTS taken (stage TEXT, key TEXT, source TEXT, months TEXT NOT NULL,
+    PRIMARY KEY (stage, key, source));
 CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
@@ -41,11 +43,13 @@ class TileResult:
     checksum : sha256 of its arrays' bytes, hexadecimal
     counts : counts that sum over tiles
     bytes : size of what was written, as it lies on disk
+    taken : what was not made but taken over: from where, and the positions of the months
     """
 
     checksum: str
     counts: Mapping[str, list[int]]
     bytes: int = 0
+    taken: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,11 @@ class Ledger:
             ).fetchone()
         return None if row is None else StageState(int(row[0]), bool(row[1]))
 
+    def is_begun(self, stage: str) -> bool:
+        """Whether the store of a stage stands, for whatever inputs."""
+        with self._connect() as db:
+            return db.execute("SELECT 1 FROM stage WHERE name = ?", (stage,)).fetchone() is not None
+
     def complete(self, stage: str) -> None:
         """Record that all tiles of a stage are done."""
         with self._connect() as db:
@@ -122,6 +131,7 @@ class Ledger:
         with self._connect() as db:
             db.execute("DELETE FROM stage WHERE name = ?", (stage,))
             db.execute("DELETE FROM tile WHERE stage = ?", (stage,))
+            db.execute("DELETE FROM taken WHERE stage = ?", (stage,))
 
     def forget_all(self) -> bool:
         """Forget all stages, where their stores are no longer those recorded; whether there were any."""
@@ -130,8 +140,10 @@ class Ledger:
             return db.execute("DELETE FROM stage").rowcount > 0
 
     def begin(self, stage: str, signature: str, tile_size: int) -> None:
-        """Record that the store of a stage stands, empty, ready for its tiles."""
+        """Record that the store of a stage stands, ready for its tiles, none of which is done."""
         with self._connect() as db:
+            db.execute("DELETE FROM tile WHERE stage = ?", (stage,))
+            db.execute("DELETE FROM taken WHERE stage = ?", (stage,))
             db.execute(
                 "INSERT OR REPLACE INTO stage (name, signature, tile_size) VALUES (?, ?, ?)",
                 (stage, signature, tile_size),
@@ -143,8 +155,21 @@ class Ledger:
             rows = db.execute("SELECT key FROM tile WHERE stage = ? AND state = 'done'", (stage,))
             return {str(key) for (key,) in rows}
 
+    def done_throughout(self, stages: Collection[str], keys: Collection[str]) -> set[str]:
+        """Those of some tiles that are done in all of some stages; in a complete one all are, of any tile size."""
+        done = set(keys)
+        for stage in stages:
+            with self._connect() as db:
+                complete = db.execute("SELECT 1 FROM stage WHERE name = ? AND complete", (stage,)).fetchone()
+            done &= done if complete else self.done(stage)
+        return done
+
     def finish(self, stage: str, key: str, result: TileResult, spent: Spent, *, worker: str = "") -> None:
         """Record a tile that was written whole, and by whom."""
+        with self._connect() as db:
+            db.execute("DELETE FROM taken WHERE stage = ? AND key = ?", (stage, key))
+            rows = [(stage, key, source, json.dumps(list(months))) for source, months in result.taken.items()]
+            db.executemany("INSERT INTO taken VALUES (?, ?, ?, ?)", rows)
         profile = json.dumps({"phases": dict(spent.phases), "bytes_read": spent.bytes_read})
         counts = json.dumps(dict(result.counts))
         self._record(stage, key, "done", spent.seconds, result.bytes, result.checksum, counts, profile, None, worker)
@@ -198,6 +223,20 @@ class Ledger:
         with self._connect() as db:
             rows = db.execute("SELECT counts FROM tile WHERE stage = ? AND state = 'done'", (stage,)).fetchall()
         return _summed(json.loads(counts) for (counts,) in rows)
+
+    def taken(self, stage: str) -> dict[str, dict[int, int]]:
+        """What was taken over: from where, which months by their positions, and in how many finished tiles."""
+        found: dict[str, dict[int, int]] = {}
+        with self._connect() as db:
+            for source, months in db.execute(
+                "SELECT source, months FROM taken JOIN tile USING (stage, key) WHERE stage = ? AND state = 'done' "
+                "ORDER BY source",
+                (stage,),
+            ):
+                tiles = found.setdefault(source, {})
+                for month in json.loads(months):
+                    tiles[month] = tiles.get(month, 0) + 1
+        return found
 
     def checksums(self, stage: str) -> dict[str, str]:
         """Checksum of every finished tile of a stage."""

@@ -10,7 +10,7 @@ import os
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Self
@@ -236,8 +236,21 @@ def sizes(url: str) -> dict[str, int]:
         return {found["path"]: found["size"] for batch in obstore.list(client(url)) for found in batch}
 
 
-def remove(url: str) -> None:
-    """Delete all objects under an address, of which none is left when this returns."""
+def holds_anything(url: str) -> bool:
+    """Whether there is any object under an address."""
+    with named(url):
+        return next((True for batch in obstore.list(client(url), chunk_size=1) if batch), False)
+
+
+def delete(url: str, name: str) -> None:
+    """Delete an object, if there is one."""
+    with named(f"{url}/{name}"), suppress(FileNotFoundError):
+        obstore.delete(client(url), name)
+
+
+def remove(url: str, *, first: str) -> None:
+    """Delete all objects under an address, one of them first; none is left when this returns."""
+    delete(url, first)
     with named(url):
         for batch in obstore.list(client(url), chunk_size=1000):
             obstore.delete(client(url), [found["path"] for found in batch])

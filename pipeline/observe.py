@@ -50,6 +50,7 @@ def composite_tile(
     masker: Masker = SCENE_CLASSIFICATION,
     set_aside: Collection[int] = SCL_SET_ASIDE,
     cloud_dilation: float = 0.0,
+    months: Collection[int] = range(12),
     chunk: int | None = None,
     reader: Library = "stackstac",
     gdal: Mapping[str, str] | None = None,
@@ -76,6 +77,8 @@ def composite_tile(
         Scene classes, in the codes of SCL, that are not clear.
     cloud_dilation
         Metres by which clouds and shadows among them are widened, on each scene's own raster.
+    months
+        Positions of those to make; the others stay empty.
     chunk
         Pixels on a side of a block; by default the whole tile, or as much as keeps the observations of a month on a
         block under 512 MiB.
@@ -101,10 +104,13 @@ def composite_tile(
     clear = np.zeros((12, *tile.shape), np.uint8)
     # From all scenes, so that it does not depend on the tile which of them are of one pass.
     passes = {id(scene): number for scene, number in zip(scenes, passes_of(scenes), strict=True)}
-    months = [sorted(month, key=precedence) for month in scenes_by_month(scenes_near(scenes, geobox), period)]
+    by_month = [
+        sorted(month, key=precedence) if number in months else []
+        for number, month in enumerate(scenes_by_month(scenes_near(scenes, geobox), period))
+    ]
     tasks = tile_tasks(
-        months,
-        [[passes[id(scene)] for scene in month] for month in months],
+        by_month,
+        [[passes[id(scene)] for scene in month] for month in by_month],
         geobox,
         reflectance,
         clear,

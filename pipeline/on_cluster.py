@@ -4,12 +4,14 @@ The scheduler knows of no more tiles than the workers will soon do, so that its 
 forgets each as it is done. What is done is told to the ledger by this process alone.
 """
 
+import asyncio
+import concurrent.futures
 import heapq
 import logging
 import queue
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -59,9 +61,9 @@ class _Wave:
     def __len__(self) -> int:
         return len(self._flying) + len(self._due)
 
-    def launch(self, one: _Try) -> None:
+    def launch(self, one: _Try, workers: set[str]) -> None:
         """Hand a tile to the cluster; to a worker on which it has not failed, where there is one."""
-        elsewhere = workers_of(self._client) - one.failed_on if one.failed_on else None
+        elsewhere = workers - one.failed_on if one.failed_on else None
         tile = one.errand.tile
         future = self._client.submit(
             do_tile,
@@ -80,10 +82,10 @@ class _Wave:
         """Try a tile again when it is due."""
         heapq.heappush(self._due, one)
 
-    def launch_due(self, now: float) -> None:
-        """Try again what is due."""
-        while self._due and self._due[0].due <= now:
-            self.launch(heapq.heappop(self._due))
+    def due(self) -> Iterator[_Try]:
+        """What is due to be tried again."""
+        while self._due and self._due[0].due <= time.monotonic():
+            yield heapq.heappop(self._due)
 
     def next_over(self) -> "tuple[Future[Any], _Try] | None":
         """Next task that is over, however it ended; None when none is for a moment."""
@@ -101,8 +103,8 @@ class _Wave:
 
 
 def workers_of(client: Client) -> set[str]:
-    """Addresses of the workers that are there now, as the client last heard."""
-    return set(client.scheduler_info(n_workers=-1)["workers"])
+    """Addresses of the workers that are there now."""
+    return set(client.scheduler_info(n_workers=-1).get("workers", {}))
 
 
 class OnCluster:
@@ -111,7 +113,7 @@ class OnCluster:
     Parameters
     ----------
     client : connected to its scheduler; the workers are set up
-    expected : workers that there will be at most; those that are there, where there are more
+    expected : workers that there will be at most, one or more; those that are there, where there are more
     resources : Dask resources that a tile needs, by the phase of its work (``reading``, ``encoding``)
     patience : seconds to wait for a worker when the last one is gone
     pause : seconds before the second attempt at a tile
@@ -130,6 +132,8 @@ class OnCluster:
         self._patience, self._pause = patience, pause
         self._address = client.scheduler_info(n_workers=0)["address"]
         self._seen = time.monotonic()
+        self._there: set[str] = set()
+        self._ask_again = 0.0
 
     def run(self, work: Work, errands: Iterable[Errand]) -> Outcomes:
         """Do tiles and tell of each as it is done, or given up after three attempts.
@@ -146,9 +150,11 @@ class OnCluster:
         self._seen = time.monotonic()
         try:
             while True:
-                wave.launch_due(time.monotonic())
-                for one in islice(tries, max(0, self._room() - len(wave))):
-                    wave.launch(one)
+                workers = self._workers()
+                for one in wave.due():
+                    wave.launch(one, workers)
+                for one in islice(tries, max(0, _WAVE * max(self._expected, len(workers)) - len(wave))):
+                    wave.launch(one, workers)
                 if not len(wave):
                     return
                 over = wave.next_over()
@@ -165,27 +171,30 @@ class OnCluster:
         finally:
             wave.cancel()
 
-    def _room(self) -> int:
-        """Tiles that the cluster may know of."""
-        return _WAVE * max(self._expected, len(workers_of(self._client)), 1)
+    def _workers(self) -> set[str]:
+        """Addresses of the workers that are there; asked once a second, and while the scheduler is away not at all."""
+        if time.monotonic() >= self._ask_again and self._client.status == "running":
+            self._there = workers_of(self._client)
+            self._ask_again = time.monotonic() + _GLANCE_SECONDS
+        return self._there
 
     def _outcome(self, future: Future[Any], one: _Try) -> Outcome | None:
         """Outcome of a task that is over; None where it was lost with the scheduler, and is no fault of the tile's."""
-        if future.status == "finished":
+        try:
             outcome: Outcome = future.result()
-            return outcome
-        if future.status != "error":
+        except MapError:
+            raise
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
             self._require_life()
             one.lost += 1
             return None
-        error = future.exception()  # type: ignore[no-untyped-call]
-        if isinstance(error, MapError):
-            raise error
-        if isinstance(error, KilledWorker):
+        except KilledWorker as error:
             one.attempts += error.allowed_failures  # so often the scheduler tried it elsewhere by itself
             died = OSError(f"the worker {error.last_worker.address} died while it had this tile (out of memory?)")
             return Outcome.failed(died, worker=error.last_worker.address)
-        return Outcome.failed(error)
+        except Exception as error:
+            return Outcome.failed(error)
+        return outcome
 
     def _again(self, one: _Try, outcome: Outcome) -> bool:
         """Tell whether a tile deserves another attempt, and remember where it failed."""
@@ -206,7 +215,7 @@ class OnCluster:
         kept = "what is done is kept; run the same command again"
         if self._client.status not in ("running", "connecting"):
             raise ClusterError(f"the scheduler {self._address} is gone: {kept}")
-        if workers_of(self._client):
+        if self._workers():
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > self._patience:
             raise ClusterError(f"no worker of the cluster was there for {self._patience:.0f} s: {kept}")

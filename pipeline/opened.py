@@ -98,7 +98,7 @@ def open_cube(out: str | PathLike[str]) -> xr.Dataset:
     """
     store = stores_of(Path(out)) / "cube.zarr"
     if not store.exists():
-        raise MapError(f"{out}: there is no cube at {store}; name the --out of a run that kept its cube")
+        raise MapError(f"{out}: holds no cube ({store}); name the --out of a run that kept its cube")
     cube = cubes.open_cube(store)
     whole = cube["reflectance"]
     reflectance = whole.where(whole > 0).astype(np.float32) * np.float32(1e-4)

@@ -29,6 +29,11 @@ class Period:
             raise MapError(f"period from {self.start}: begins with the first day of a month; give --start YYYY-MM")
 
     @classmethod
+    def latest(cls, today: dt.date) -> "Period":
+        """Last twelve months that are over on a day: on 1 and on 30 November 2026, November 2025 to October 2026."""
+        return cls(dt.date(today.year - 1, today.month, 1))
+
+    @classmethod
     def of(cls, year: int | None = None, start: str | None = None) -> "Period":
         """Make a period from a year (January to December) or a first month "YYYY-MM"; MapError otherwise."""
         if (year is None) == (start is None):
@@ -38,7 +43,7 @@ class Period:
             assert year is not None
             start = f"{year:04d}-01"
         if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", start):
-            raise MapError(f"period from {start!r}: not a month; give --start YYYY-MM, for example 2023-10")
+            raise MapError(f"period from {start!r}: not a month; give --start YYYY-MM, for example 2023-10, or latest")
         first = dt.date(int(start[:4]), int(start[5:]), 1) if int(start[:4]) else dt.date.min
         if not _FIRST_IMAGES <= first.year < dt.MAXYEAR:
             raise MapError(f"period from {start}: Sentinel-2 sees the Earth since {_FIRST_IMAGES}; give a later --year")

@@ -104,6 +104,21 @@ class ObservationRecord(_Record):
     clear_months_histogram: tuple[int, ...] = Field(description="13 counts: pixels with 0, 1, ..., 12 clear months")
 
 
+class TakenRecord(_Record):
+    """Months of the cube that were not made in a run but taken over, as they would have come out the same."""
+
+    month: str = Field(description="'YYYY-MM'")
+    source: str = Field(description="folder of the run they were taken from; empty: this one's, as they stood there")
+    tiles: int = Field(description="how many tiles")
+
+
+class MonthsRecord(_Record):
+    """Which months of the cube were made and which taken over, by the run that made its tiles."""
+
+    made: tuple[str, ...] = Field(description="months, 'YYYY-MM', that were made in some tile")
+    taken: tuple[TakenRecord, ...]
+
+
 class ProfileRecord(_Record):
     """Where the time of the maps went, tile by tile and file by file, in whichever run each was made."""
 
@@ -144,6 +159,7 @@ class RunRecord(_Record):
     sheets: dict[str, tuple[SheetRecord, ...]] = Field(
         default_factory=dict, description="of maps that are VRTs (large areas), by file: the GeoTIFFs they are made of"
     )
+    months: MonthsRecord | None = Field(None, description="which months of the cube were made and which taken over")
     timings: dict[str, float] = Field(description="seconds by stage, of the run that finished the maps")
     profile: ProfileRecord | None = Field(None, description="where the time went, over all runs that made the maps")
     warnings: tuple[str, ...]

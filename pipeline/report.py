@@ -84,6 +84,7 @@ def render_report(out: Path, record: RunRecord) -> str:
         cloud_dilation=record.cloud_dilation,
         rules=_rules(record.scenes),
         phases=PHASES,
+        months_made=figures.months_made,
         job=json.dumps(record.job, indent=1, ensure_ascii=False, sort_keys=True),
     )
 

@@ -71,12 +71,24 @@ class Store:
         """Whether something lies there."""
         return bool(self.size("zarr.json")) if self.is_remote else Path(self.location).exists()
 
+    def require(self) -> None:
+        """Raise FileNotFoundError where there is no store, or one that is being removed."""
+        if not self.size("zarr.json"):
+            raise FileNotFoundError(f"{self}: there is no store")
+
+    def holds_anything(self) -> bool:
+        """Whether something lies there, a store or a folder of several."""
+        return objects.holds_anything(self.location) if self.is_remote else Path(self.location).exists()
+
     def remove(self) -> None:
-        """Remove all that lies there; nothing is left of it when this returns."""
+        """Remove all that lies there, root metadata first: what a removal cut short leaves is no store to anybody."""
         if self.is_remote:
-            objects.remove(self.location)
-        elif Path(self.location).exists():
-            shutil.rmtree(self.location)
+            objects.remove(self.location, first="zarr.json")
+            return
+        path = Path(self.location)
+        (path / "zarr.json").unlink(missing_ok=True)
+        if path.exists():
+            shutil.rmtree(path)
 
     def read(self, key: str) -> bytes | None:
         """Bytes of a small object in it; None where there is none."""
@@ -100,6 +112,13 @@ class Store:
         finally:
             part.unlink(missing_ok=True)
         return True
+
+    def delete(self, key: str) -> None:
+        """Delete one object in it, if there is one."""
+        if self.is_remote:
+            objects.delete(self.location, key)
+        else:
+            (Path(self.location) / key).unlink(missing_ok=True)
 
     def size(self, key: str) -> int:
         """Bytes of one object in it; 0 where there is none."""
@@ -162,7 +181,7 @@ def stored_bytes(store: StoreLike, tile: Tile, *names: str) -> int:
     for name in names:
         array = store.array(name)
         edges = array.shards or array.chunks
-        first = {"y": tile.y0, "x": tile.x0}
+        first = {"y": tile.y0, "x": tile.x0, "tile_y": tile.row, "tile_x": tile.col}
         dimensions = getattr(array.metadata, "dimension_names", None) or ()
         index = tuple(first.get(str(axis), 0) // edge for axis, edge in zip(dimensions, edges, strict=True))
         total += store.size(f"{name}/{array.metadata.encode_chunk_key(index)}")

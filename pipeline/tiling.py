@@ -44,12 +44,14 @@ class Stage:
     signature : hash of all that the store's content depends on; another signature starts it anew
     store : the store, removed before it is made anew
     create : makes the empty store from its template
+    stays : whether the store that stands, of other inputs, may stay, its tiles to be written over one by one
     """
 
     name: str
     signature: str
     store: Store
     create: Callable[[], None]
+    stays: Callable[[], bool] = lambda: False
 
 
 class TileRun:
@@ -158,9 +160,10 @@ class TileRun:
                     f"--retry-failed: the tiles of {stage.name} that failed are of other inputs or of another tile "
                     "size; run the command without it"
                 )
-            self._ledger.forget(stage.name)
-            stage.store.remove()
-            stage.create()
+            if not (self._ledger.is_begun(stage.name) and stage.stays()):  # begun: the store was made to its end
+                self._ledger.forget(stage.name)
+                stage.store.remove()
+                stage.create()
             self._ledger.begin(stage.name, stage.signature, self._tile_size)
         return self._ledger.done(stage.name)
 

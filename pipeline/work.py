@@ -13,7 +13,8 @@ from odc.geo.geobox import GeoBox
 
 from timesenmap.catalogs.scenes import Scene
 from timesenmap.pipeline.aoi import Aoi
-from timesenmap.pipeline.cube import composite_tile, write_tile
+from timesenmap.pipeline.cube import MADE_OF, composite_tile, write_tile
+from timesenmap.pipeline.donors import Donor, take_months
 from timesenmap.pipeline.encode import EncoderRef
 from timesenmap.pipeline.grid import Tile, aoi_mask
 from timesenmap.pipeline.label import (
@@ -36,7 +37,8 @@ from timesenmap.pipeline.stores import Store, stored_bytes
 class CompositeWork:
     """Composites the scenes of one tile into the cube: twelve monthly medians of ten bands.
 
-    The attributes are those of `composite_tile`; `store` is the cube's.
+    Months that the cube itself or a donor holds as they would be made are taken from there. The attributes are those of
+    `composite_tile`; `store` is the cube's, `signatures` are those of its months.
     """
 
     phase: ClassVar = "reading"
@@ -49,9 +51,14 @@ class CompositeWork:
     set_aside: tuple[int, ...]
     cloud_dilation: float
     gdal: Mapping[str, str]
+    signatures: tuple[str, ...]
+    donors: tuple[Donor, ...] = ()
 
     def __call__(self, tile: Tile, _: frozenset[str]) -> Mapping[str, TileResult]:
         """Do a tile."""
+        itself = Donor(self.store, "", frozenset(range(12)))
+        taken = take_months((itself, *self.donors), tile, self.signatures)
+        came_from: dict[str, list[int]] = {}
         reflectance, clear = composite_tile(
             self.scenes,
             self.grid,
@@ -60,12 +67,16 @@ class CompositeWork:
             masker=self.masker,
             set_aside=self.set_aside,
             cloud_dilation=self.cloud_dilation,
+            months=[month for month in range(12) if month not in taken],
             gdal=self.gdal,
         )
-        checksum = write_tile(self.store, tile, reflectance, clear)
-        size = stored_bytes(self.store, tile, "reflectance", "clear")
+        for month in sorted(taken):
+            (reflectance[month], clear[month]), name = taken.pop(month)  # let go of, one by one: a month is 21 MB
+            came_from.setdefault(name, []).append(month)
+        checksum = write_tile(self.store, tile, reflectance, clear, signatures=self.signatures)
+        size = stored_bytes(self.store, tile, "reflectance", "clear", MADE_OF)
         inside = aoi_mask(self.aoi, tile.geobox(self.grid))
-        return {"cube": TileResult(checksum, count_observations(clear, inside), size)}
+        return {"cube": TileResult(checksum, count_observations(clear, inside), size, came_from)}
 
 
 @dataclass(frozen=True)

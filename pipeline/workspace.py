@@ -1,6 +1,5 @@
 """The output folder of a run: whose it is, who may write in it, and what in it is still valid."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from timesenmap.pipeline import locks
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.stores import Store, check_store
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 OWNER = "owner.json"
 """Mark beside the stores: whose they are."""
+
+_STORES = ("cube.zarr", "embeddings.zarr", "labels", "probabilities")
 
 
 def signature(**parts: object) -> str:
@@ -106,6 +108,21 @@ def stores_of(out: Path) -> Store:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         job = None
     return stores_at(out, job.get("work") if isinstance(job, dict) else None)
+
+
+def remove_stores(out: Path) -> bool:
+    """Remove the stores of an output folder, wherever they lie, the cube first; whether there were any.
+
+    The caller holds the folder. What others have put in the same place since is left.
+    """
+    stores = stores_of(out)
+    if _owner(stores).get("run") not in (None, _run_of(out)):
+        return False
+    there = [store for store in (stores / name for name in _STORES) if store.holds_anything()]
+    for store in there:
+        store.remove()
+    stores.delete(OWNER)
+    return bool(there)
 
 
 def check_folder(out: Path, place: Mapping[str, object], stores: Store | None = None) -> None:
@@ -195,17 +212,13 @@ def _short(value: object) -> str:
 def open_workspace(out: Path, place: Mapping[str, object], stores: Store | None = None) -> Iterator[Workspace]:
     """Hold the output folder for one run: checked, locked, with its ledger; its stores marked as its own.
 
-    Raises MapError where the folder or the place of its stores is another job's, or where another run is writing there.
+    Raises MapError where the folder or the place of its stores is another job's, LockedError where another run is at
+    work in it.
     """
     stores = stores or stores_at(out)
     check_folder(out, place, stores)
     (out / "work").mkdir(parents=True, exist_ok=True)
-    with (out / "work" / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            msg = f"--out {out}: another run is writing there; wait for it or name another folder"
-            raise MapError(msg) from error
+    with locks.held(out / "work" / "lock", f"--out {out}"):
         ledger = Ledger(out / "work" / "ledger.sqlite")
         ledger.keep_note("place", json.dumps(place, default=str))
         _claim(stores, out, ledger)

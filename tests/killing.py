@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -103,7 +104,13 @@ def few_words(folder: Path) -> Path:
 
 
 def kill_again_and_again(
-    flags: Sequence[object], folder: Path, *, kills: int, seed: int, work: str | None = None
+    flags: Sequence[object],
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    begun: Path | None = None,
+    work: str | None = None,
 ) -> Counter[str]:
     """Kill runs, go on in the same folder until it is finished, and compare with a run that was left alone.
 
@@ -111,7 +118,8 @@ def kill_again_and_again(
 
     In every folder runs are killed in the cube (twice), the labels, the maps and the description, each at a moment
     drawn from as long as the stage took undisturbed; then one is left to finish. Folders follow until there were
-    enough kills and some in each of these stages.
+    enough kills and some in each of these stages. With `begun`, each folder begins as a copy of that one, which an
+    earlier run of other scenes left, and must end with the same files in it as one that was new.
 
     Returns
     -------
@@ -126,6 +134,8 @@ def kill_again_and_again(
         for number in count():
             out = folder / f"killed-{number}"
             where = ["--out", out] if work is None else ["--out", out, "--work", f"{work}/{out.name}"]
+            if begun is not None:
+                shutil.copytree(begun, out)
             for attempt, aim in enumerate(_AIMS):
                 run = server.start([*flags, *where], folder / f"{out.name}-{attempt}.log")
                 run.wait_for(aim)
@@ -137,11 +147,15 @@ def kill_again_and_again(
             log = folder / f"{out.name}-finished.log"
             assert server.start([*flags, *where], log).end() == 0, log.read_text()
             assert what_must_be_the_same(out) == expected, f"{out} differs from {alone}"
-            assert not list(out.rglob("*.part"))
+            assert work or _files_in(out) == _files_in(alone)
             if hit.total() >= kills and set(_AIMS) <= set(hit):
                 return hit
             assert number < kills, f"the kills do not hit every stage: {hit}"
     raise AssertionError
+
+
+def _files_in(out: Path) -> set[Path]:
+    return {path.relative_to(out) for path in out.rglob("*")}
 
 
 def _durations(run: Run) -> dict[str, float]:

@@ -33,6 +33,12 @@ def client() -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def two_workers(client: Client) -> None:
+    """A worker that an earlier test killed is back."""
+    client.wait_for_workers(2, timeout=60)
+
+
 def errands(count: int = len(TILES)) -> list[Errand]:
     return [Errand(tile, frozenset({"cube"})) for tile in TILES[:count]]
 
@@ -108,15 +114,19 @@ def test_a_full_disk_is_told_and_not_tried_again(client: Client, tmp_path: Path)
 def test_the_scheduler_knows_of_few_tiles_and_forgets_them(client: Client, tmp_path: Path) -> None:
     known = []
 
+    def count() -> int:
+        return int(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+
     def counted() -> Iterator[Errand]:
         for errand in errands():
-            known.append(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+            known.append(count())
             yield errand
 
+    before = count()
+
     assert len(list(OnCluster(client).run(Told(tmp_path, {}), counted()))) == len(TILES)
-    assert max(known) <= 8, known  # two a worker, and what is being forgotten
-    assert OnCluster(client, expected=5)._room() == 10
-    assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) <= 1
+    assert max(known) <= before + 8, known  # two a worker, and what is being forgotten
+    assert count() <= before + 2
 
 
 def test_a_run_that_ends_early_takes_back_what_is_under_way(client: Client, tmp_path: Path) -> None:
@@ -132,7 +142,7 @@ def test_the_ledger_has_what_each_worker_did(client: Client, tmp_path: Path) -> 
     """Failed tiles are told with their reasons; the next run does these alone."""
     ledger, store = Ledger(tmp_path / "ledger.sqlite"), tmp_path / "store"
     stage = Stage("cube", "s1", Store.at(store), store.mkdir)
-    work = Told(store, {KEYS[3]: ("error", 3)})
+    work = Told(store, {KEYS[3]: ("error", 3)}, seconds=0.05)
 
     def run() -> None:
         tile_run = TileRun(ledger, TILES, 16, executor=OnCluster(client, pause=0.01))

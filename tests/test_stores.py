@@ -146,15 +146,18 @@ def test_a_large_tile_is_one_object(server: ObjectServer, tmp_path: Path) -> Non
 
 
 def test_requests_of_a_tile_are_few(server: ObjectServer) -> None:
-    """Each is paid for, and takes its time: two open the arrays, two write; and Zarr asks for a shard it will write."""
+    """Each is paid for, and takes its time.
+
+    Three open the arrays, three write, one wipes what the tile was made of; and Zarr asks for a shard it will write.
+    """
     store = Store.at("s3://bucket/cube.zarr")
     create_cube(store, GRID, PERIOD, tile_size=32)
     first, *_, last = tiles(GRID, 32)
     for tile in (first, last):
         server.asked.clear()
         block = np.full((12, 10, *tile.shape), 7, np.uint16), np.ones((12, *tile.shape), np.uint8)
-        write_tile(store, tile, *block)
-        assert server.asked == {"GET": 3, "PUT": 2}
+        write_tile(store, tile, *block, signatures=["ab" * 32] * 12)
+        assert server.asked == {"GET": 4, "PUT": 3, "POST": 1}
         server.asked.clear()
         stored_bytes(store, tile, "reflectance", "clear")
         assert server.asked == {"GET": 2, "HEAD": 2}

@@ -180,3 +180,38 @@ def test_a_tile_that_cannot_be_stored_fails_by_name_and_is_done_later(
     result = run(*job, "--out", out, "--work", work, "--retry-failed")
     assert result.exit_code == 0, result.output
     assert what_is_the_same(out) == what_is_the_same(here)
+
+
+def test_each_period_has_its_place_and_goes_with_its_run(
+    job: list[object], server: ObjectServer, tmp_path: Path
+) -> None:
+    """Months come from the other period's cube in its bucket; old stores are removed there, before their folder."""
+    first, second = "s3://bucket/rolling/2021-01", "s3://bucket/rolling/2021-02"
+    where = [*job[:4], *job[6:], "--out", tmp_path / "maps" / "{start}", "--work", "s3://bucket/rolling/{start}"]
+    result = run(*where, "--start", "2021-01")
+    assert result.exit_code == 0, result.output
+    assert tile_objects(server, "rolling/2021-01/cube.zarr")
+    summary = tmp_path / "summary.json"
+    result = run(*where, "--start", "2021-02", "--keep-work", 1, "--summary", summary)
+    assert result.exit_code == 0, result.output
+    taken = json.loads(summary.read_text())
+    assert len(taken["months_taken_over"]) == 11
+    assert taken["warnings"] == [] or "tidied" not in str(taken["warnings"])
+    assert not [key for key in server.objects if key.startswith("rolling/2021-01")]
+    assert yaml.safe_load((tmp_path / "maps" / "2021-02" / "job.yaml").read_text())["work"] == second
+    assert (tmp_path / "maps" / "2021-01" / "few.tif").exists()
+    assert first != second
+    result = run(*where, "--start", "2021-03", "--keep-runs", 1)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "maps").iterdir() if path.is_dir()] == ["2021-03"]
+    assert {key.split("/")[1] for key in server.objects if key.startswith("rolling/")} == {"2021-03"}
+
+
+def test_a_folder_for_each_period_needs_a_place_for_each(job: list[object], tmp_path: Path) -> None:
+    for work, words in (
+        ("s3://bucket/one", "needs {start} or {end}, too"),
+        ("s3://bucket/{month}", "'{month}' is no placeholder"),
+    ):
+        result = run(*job, "--out", tmp_path / "{start}", "--work", work)
+        assert result.exit_code == 2
+        assert words in result.output

@@ -1,10 +1,11 @@
 """The output folder: ours, ours alone, and of one place."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.errors import LockedError, MapError
 from timesenmap.pipeline.workspace import check_folder, open_workspace, require_failed, sha256_of, signature
 
 PLACE = {"crs": "EPSG:32631", "shape": [64, 64], "start": "2017-12-01"}
@@ -40,7 +41,7 @@ def test_another_year_is_another_job(tmp_path: Path) -> None:
 def test_two_runs_never_mix(tmp_path: Path) -> None:
     with (
         open_workspace(tmp_path / "out", PLACE),
-        pytest.raises(MapError, match="another run is writing"),
+        pytest.raises(LockedError, match=rf"another run is at work there \(process {os.getpid()} on .*, since 20"),
         open_workspace(tmp_path / "out", PLACE),
     ):
         pass

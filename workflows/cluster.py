@@ -78,14 +78,14 @@ def open_cluster(value: str) -> Iterator[Place]:
     with client_of(value, spec) as client:
         _await_workers(client, value, spec)
         found = _facts_of_workers(client, value)
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        declared = {name for worker in workers for name in worker.get("resources", {})}
+        known = client.scheduler_info(n_workers=-1)
+        declared = {name for worker in known["workers"].values() for name in worker.get("resources", {})}
         device, precision = _encoding(found, declared, value, gpu=spec.gpu)
         level = logging.getLogger("timesenmap").getEffectiveLevel()
         client.register_plugin(SetUp(facts(), spec.threads, level))
         client.forward_logging("timesenmap", level)  # type: ignore[no-untyped-call]
         expected = spec.workers.maximum if spec.workers else len(found)
-        dashboard = str(client.dashboard_link or "")
+        dashboard = str(client.dashboard_link) if "dashboard" in known["services"] else ""
         log.info(
             "cluster: %d workers now, %d expected; encoding on %s in %s; dashboard: %s",
             len(found), expected, device, precision, dashboard or "none",

@@ -113,12 +113,15 @@ def client_of(value: str, spec: ClusterSpec) -> Iterator[Client]:
 
 def _found(value: str, spec: ClusterSpec) -> Client:
     try:
-        return Client(spec.address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+        with Client(spec.address, timeout=_CONNECT_SECONDS, set_as_default=False):  # type: ignore[no-untyped-call]
+            pass
     except (OSError, ValueError) as error:
         raise MapError(
             f"--cluster {value}: no Dask scheduler answers at {spec.address} ({error}); start one (`dask scheduler`) "
             "or mend the address"
         ) from error
+    # Its timeout is also how long it tries to come back when the network is cut.
+    return Client(spec.address, timeout=spec.patience, set_as_default=False)  # type: ignore[no-untyped-call]
 
 
 def _started(value: str, spec: ClusterSpec) -> Any:

@@ -71,7 +71,10 @@ class ClusterSpec(BaseModel):
     )
     memory: Annotated[int | None, BeforeValidator(_bytes)] = Field(None, gt=0, description="of a worker, as 8 GiB")
     patience: float = Field(
-        3600.0, gt=0, description="seconds to wait for the first worker, and for another when the last one is gone"
+        3600.0,
+        gt=0,
+        description="seconds to wait for the first worker, for another when the last one is gone, and for a "
+        "scheduler that is not heard of",
     )
     gpu: bool = Field(False, description="refuse to begin unless a worker has a GPU")
     options: dict[str, Any] = Field(default_factory=dict, description="passed on to what starts the cluster")

@@ -6,14 +6,15 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
 from timesenmap.catalogs.errors import CatalogError, ServiceError
 from timesenmap.model.errors import ModelError
-from timesenmap.pipeline.errors import ClusterError, MapError, SceneReadError
+from timesenmap.pipeline.errors import ClusterError, LockedError, MapError, SceneReadError
 from timesenmap.pipeline.tiling import TilesFailedError
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,35 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, by which schedulers end a job at its time limit: the command stops as it does on Ctrl-C."""
 
 
-def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
-    """Exit 0 when done, 2 on bad input, 1 when something failed; the last line says what and what to do.
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended: in a word, as exit code, and the last line it says."""
 
-    A command that was stopped exits with 128 and the number of the signal, as in a shell: 130 (Ctrl-C), 143 (SIGTERM).
+    state: Literal["done", "failed", "bad input", "locked", "stopped"]
+    exit_code: int
+    message: str = ""
+
+
+def ending_of(error: BaseException) -> Ending:
+    """How a command ends that raised this."""
+    if isinstance(error, LockedError):
+        return Ending("locked", 3, f"locked: {error}")
+    if isinstance(error, KeyboardInterrupt):
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        return Ending(
+            "stopped", 128 + number, "stopped: what was finished is kept; run the same command again to go on"
+        )
+    if isinstance(error, BAD_INPUT) and not isinstance(error, FAILED):
+        return Ending("bad input", 2, f"error: {error}")
+    name = "" if isinstance(error, FAILED) else f"{type(error).__name__}: "
+    return Ending("failed", 1, f"failed: {name}{error}")
+
+
+def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
+    """Exit 0 when done, 2 on bad input, 3 where another run is at work, 1 when something failed.
+
+    The last line says what, and what to do. A command that was stopped exits with 128 and the number of the signal, as
+    shells have it: 130 (Ctrl-C), 143 (SIGTERM). What no command foresees keeps its traceback.
     """
 
     @wraps(command)
@@ -37,17 +63,11 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with _sigterm_stops():
                 command(*args, **kwargs)
-        except FAILED as error:
+        except (*FAILED, *BAD_INPUT, LockedError, KeyboardInterrupt) as error:
             log.debug("failed", exc_info=True)
-            click.echo(f"failed: {error}", err=True)
-            raise SystemExit(1) from error
-        except BAD_INPUT as error:
-            click.echo(f"error: {error}", err=True)
-            raise SystemExit(2) from error
-        except KeyboardInterrupt as error:
-            click.echo("stopped: what was finished is kept; run the same command again to go on", err=True)
-            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-            raise SystemExit(128 + number) from error
+            ending = ending_of(error)
+            click.echo(ending.message, err=True)
+            raise SystemExit(ending.exit_code) from error
 
     return run
 

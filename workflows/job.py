@@ -1,5 +1,6 @@
 """The job: what one run of make-map is asked to do, from a YAML file and from flags."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,11 +12,16 @@ from timesenmap.pipeline.composite import SCL_SET_ASIDE
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import default_tile_size
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
+from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.sheets import SHEET
 from timesenmap.pipeline.stores import Store, is_url
 from timesenmap.workflows.cluster_spec import LOCAL
+from timesenmap.workflows.runs import Runs, check_placeholders, checked_out, has_placeholder, in_period
 
 DEFAULT_CATALOG = "earth-search-c1"
+
+LATEST = "latest"
+"""As `start` of a job: the last twelve months that are over."""
 
 _TO_START_FROM = "`make-map --show-config` with your flags prints one to start from"
 
@@ -34,14 +40,22 @@ def _sheet_size(value: int) -> int:
     return value
 
 
-def _place(value: str | None) -> str | None:
+def _work(value: str | None) -> str | None:
     """Make a path absolute: it is read again by other commands, and by workers elsewhere."""
-    return None if value is None else str(Store.at(value if is_url(value) else Path(value).expanduser()))
+    if value is None:
+        return None
+    check_placeholders(value)
+    return str(Store.at(value if is_url(value) else Path(value).expanduser()))
 
 
 def _one_or_many(value: Any) -> Any:
     """Take "land-cover" for ["land-cover"] and "0,1,3" for [0, 1, 3], as people write them."""
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _one(value: Any) -> Any:
+    """Take a single path for a list of one."""
+    return (value,) if isinstance(value, str | Path) else value
 
 
 def _joined(value: Any) -> Any:
@@ -62,7 +76,11 @@ class Job(BaseModel):
         min_length=1, description="prompt set: a shipped name or the path of a YAML file; may be given several times"
     )
     year: int | None = Field(None, ge=2015, le=2100, description="calendar year to map")
-    start: str | None = Field(None, description="first of the twelve months, YYYY-MM (instead of --year)")
+    start: str | None = Field(
+        None,
+        description="first of the twelve months, YYYY-MM (instead of --year); latest: the last twelve months that are "
+        "over (UTC)",
+    )
     catalog: str | None = Field(
         None,
         description="where scenes come from: profile name, static STAC catalogue, or URL of a STAC API; default: "
@@ -74,11 +92,28 @@ class Job(BaseModel):
         description="take the scenes from this file instead of searching: stac-geoparquet or item collection, such as "
         "work/items.parquet of an earlier run",
     )
-    out: Path = Field(description="output folder")
-    work: Annotated[str | None, AfterValidator(_place)] = Field(
+    out: Annotated[Path, AfterValidator(checked_out)] = Field(
+        description="output folder; {start} and {end} in it stand for the first and the last month (YYYY-MM): a folder "
+        "for each period"
+    )
+    work: Annotated[str | None, AfterValidator(_work)] = Field(
         None,
-        description="where cube, labels and embeddings lie: a folder that all workers see, or s3://bucket/prefix; "
-        "default: work/ in the output folder",
+        description="where cube, labels and embeddings lie: a folder that all workers see, or s3://bucket/prefix, with "
+        "{start} and {end} as in --out; default: work/ in the output folder",
+    )
+    reuse: Annotated[tuple[Path, ...], BeforeValidator(_one)] = Field(
+        (),
+        description="take months of the cube from this run's folder, too, where they would come out the same; may be "
+        "given several times; runs beside this one that --out names need no mention",
+    )
+    keep_runs: int | None = Field(
+        None,
+        ge=1,
+        description="of the folders that --out with {start} or {end} names, keep those of so many newest periods; "
+        "older ones are removed after a run that succeeded",
+    )
+    keep_work: int | None = Field(
+        None, ge=1, description="of these keep the stores in work/ in so many newest only; maps stay"
     )
     encoder: str = Field("starter", description="shipped encoder or path of a .safetensors checkpoint")
     unknown_below: float | None = Field(
@@ -147,7 +182,32 @@ class Job(BaseModel):
         if wrong:
             msg = f"set_aside {wrong[0]} is not an SCL class (0 to 11)"
             raise ValueError(msg)
+        for name in ("keep_runs", "keep_work"):
+            if getattr(self, name) is not None and not Runs(self.out).many:
+                msg = f"{name} needs a folder for each period: give out with {{start}} or {{end}}, as in maps/{{start}}"
+                raise ValueError(msg)
+        if self.work is not None and Runs(self.out).many and not has_placeholder(self.work):
+            msg = f"work {self.work} needs {{start}} or {{end}}, too, as out has: a place for each period"
+            raise ValueError(msg)
         return self
+
+    def settled(self, today: dt.date | None = None) -> Self:
+        """The job with its months and its folder named, so that it gives the same maps on any other day.
+
+        `today` (UTC) decides what the latest months are; by default the clock does. What changes no map is left out:
+        which runs to keep, and where else months may be taken from.
+        """
+        start = self.start
+        if start == LATEST:
+            start = Period.latest(today or dt.datetime.now(dt.UTC).date()).labels[0]
+        folder, work = self.out, self.work
+        if Runs(self.out).many:
+            folder = Runs(self.out).folder(Period.of(self.year, start))
+        if work is not None and has_placeholder(work):
+            work = in_period(work, Period.of(self.year, start))
+        return self.model_copy(
+            update={"start": start, "out": folder, "work": work, "reuse": (), "keep_runs": None, "keep_work": None}
+        )
 
     def to_yaml(self) -> str:
         """Write the job as a job file that gives the same job again."""

@@ -4,7 +4,9 @@ The whole pipeline reads top to bottom in :func:`make_map`: everything is checke
 the cube, the labels and the maps are made, each tile once, and described.
 """
 
+import datetime as dt
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +18,12 @@ from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cog import limit_block_cache
-from timesenmap.pipeline.cube import create_cube
+from timesenmap.pipeline.cube import create_cube, fits_cube
 from timesenmap.pipeline.describe import describe_run
+from timesenmap.pipeline.donors import Donor
 from timesenmap.pipeline.encode import EncoderRef, check_encoder
 from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.figures import months_made
 from timesenmap.pipeline.grid import grid_for, tiles
 from timesenmap.pipeline.label import (
     CubeWindow,
@@ -36,6 +40,7 @@ from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
 from timesenmap.workflows import demo
+from timesenmap.workflows.account import Account, kept
 from timesenmap.workflows.cluster import open_cluster
 from timesenmap.workflows.cluster_spec import read_cluster
 from timesenmap.workflows.commands import with_exit_codes
@@ -44,20 +49,26 @@ from timesenmap.workflows.maps import maps_of, write_map
 from timesenmap.workflows.options import given, options_of
 from timesenmap.workflows.plan import Plan, forecast
 from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.retention import tidy
+from timesenmap.workflows.reuse import find_donors, months_of
+from timesenmap.workflows.runs import Runs
 from timesenmap.workflows.summary import record_of, report_lines
 
 log = logging.getLogger("timesenmap.make_map")
 
 
-def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = False) -> RunRecord:
+def make_map(
+    job: Job, *, account: Account | None = None, retry_failed: bool = False, today: dt.date | None = None
+) -> RunRecord:
     """Make the maps of a job, or bring its output folder up to date.
 
     Parameters
     ----------
     job : what to make
-    stages : shows progress; log lines by default
+    account : shows progress and keeps what the run comes to know; log lines by default
     retry_failed : of the tiles that are not done, do only those that failed in an earlier run; maps are written where
         that completes them
+    today : day (UTC) that decides which months are the latest; by default the clock does
 
     Returns
     -------
@@ -67,34 +78,44 @@ def make_map(job: Job, *, stages: Stages | None = None, retry_failed: bool = Fal
     ------
     MapError, CatalogError, ModelError
         bad input; nothing was written.
+    LockedError
+        another run of the job is at work; nothing was done.
     SceneReadError, TilesFailedError
         something could not be read or computed; what was finished is kept, and the same job goes on from there.
     """
-    stages = stages or Stages(bars=False)
+    account = account or Account(Stages(bars=False))
+    stages, asked, runs = account.stages, job, Runs(job.out)
     limit_block_cache()
+    account.job = job = asked.settled(today)
+    runs.require_idle(job.out)
     if job.work is not None:
         check_store(Store.at(job.work))
-    plan = prepare(job, stages)
+    account.plan = plan = prepare(job, stages)
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
-    with open_workspace(job.out, plan.place, plan.stores) as workspace, open_cluster(job.cluster) as cluster:
-        cluster.require_stores(workspace.stores)
-        plan = replace(plan, encoder=cluster.encoder(plan.encoder))
-        workspace.write_text("job.yaml", job.to_yaml())
-        plan.search.save(workspace.items)
-        tile_run = TileRun(
-            workspace.ledger, plan.tiles, job.tile_size, executor=cluster.executor, retry_failed=retry_failed
-        )
-        build_cube(plan, workspace, stages, tile_run)
-        if job.keep_embeddings:
-            embed_pixels(plan, workspace, stages, tile_run)
-        label_pixels(plan, workspace, stages, tile_run)
-        tile_run.require_all()
-        write_maps(plan, workspace, stages)
-        record = record_of(plan, workspace, stages.seconds)
-        describe_run(workspace.out, record)
-        record.write(workspace.out / "run.json")
+    donors = find_donors(plan.period, runs, job.out, named=asked.reuse)
+    with runs.held():
+        with open_workspace(job.out, plan.place, plan.stores) as workspace, open_cluster(job.cluster) as cluster:
+            account.workspace = workspace
+            cluster.require_stores(workspace.stores)
+            plan = replace(plan, encoder=cluster.encoder(plan.encoder))
+            workspace.write_text("job.yaml", job.to_yaml())
+            plan.search.save(workspace.items)
+            tile_run = TileRun(
+                workspace.ledger, plan.tiles, job.tile_size, executor=cluster.executor, retry_failed=retry_failed
+            )
+            build_cube(plan, workspace, stages, tile_run, donors)
+            if job.keep_embeddings:
+                embed_pixels(plan, workspace, stages, tile_run)
+            label_pixels(plan, workspace, stages, tile_run)
+            tile_run.require_all()
+            write_maps(plan, workspace, stages)
+            record = record_of(plan, workspace, stages.seconds)
+            describe_run(workspace.out, record)
+            record.write(workspace.out / "run.json")
+            account.record = record
+        account.warnings += tidy(runs, job.out, keep_runs=asked.keep_runs, keep_work=asked.keep_work)
     return record
 
 
@@ -150,10 +171,16 @@ def prepare(job: Job, stages: Stages) -> Plan:
     return replace(plan, questions=tuple(questions))
 
 
-def build_cube(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
-    """Composite the scenes into the cube: twelve monthly medians of ten bands, tile by tile."""
+def build_cube(
+    plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun, donors: Sequence[Donor] = ()
+) -> None:
+    """Composite the scenes into the cube: twelve monthly medians of ten bands, tile by tile.
+
+    Months that this cube, from before its inputs changed, or one of the donors has just so are taken from there.
+    """
+    store, tile_size = workspace.cube, plan.job.tile_size
     work = CompositeWork(
-        workspace.cube,
+        store,
         plan.search.scenes,
         plan.grid,
         plan.aoi,
@@ -162,10 +189,14 @@ def build_cube(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileR
         set_aside=plan.set_aside,
         cloud_dilation=plan.job.cloud_dilation,
         gdal=plan.search.profile.gdal,
+        signatures=plan.month_signatures,
+        donors=tuple(donors),
     )
-    create = partial(create_cube, workspace.cube, plan.grid, plan.period, tile_size=plan.job.tile_size)
+    create = partial(create_cube, store, plan.grid, plan.period, tile_size=tile_size)
+    stays = partial(fits_cube, store, plan.grid, tile_size=tile_size)
     with stages.stage("cube", plan.pixels, "px") as advance:
-        tile_run.run([Stage("cube", plan.cube_signature, workspace.cube, create)], work=work, advance=advance)
+        tile_run.run([Stage("cube", plan.cube_signature, store, create, stays)], work=work, advance=advance)
+    log.info("cube: %s", months_made(months_of(workspace.ledger, plan.period)))
 
 
 def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
@@ -213,12 +244,16 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@options_of(Job, repeated=("prompts",))
+@options_of(Job, repeated=("prompts", "reuse"))
 @click.option("--job", "job_file", type=click.Path(path_type=Path), help="YAML file of the same fields; flags win")
 @click.option("--demo", "demonstration", is_flag=True, help="generate a place with a year of scenes, and map it")
 @click.option("--dry-run", is_flag=True, help="say what would be done and how long it takes; write nothing")
 @click.option("--retry-failed", is_flag=True, help="of what is left to do, do only the tiles that failed before")
 @click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
+@click.option(
+    "--today", type=click.DateTime(["%Y-%m-%d"]), help="day (UTC) that decides what --start latest is  [default: today]"
+)
+@click.option("--summary", type=click.Path(path_type=Path), help="write how the run ended to this file, as JSON")
 @click.option("-v", "--verbose", is_flag=True, help="log more")
 @click.version_option(package_name="timesenmap", prog_name="make-map")
 @with_exit_codes
@@ -229,6 +264,8 @@ def main(
     dry_run: bool,
     retry_failed: bool,
     show_config: bool,
+    today: dt.datetime | None,
+    summary: Path | None,
     verbose: bool,
     **options: object,
 ) -> None:
@@ -239,26 +276,31 @@ def main(
     make-map --aoi 3.0,50.8,3.1,50.9 --prompts land-cover --prompts mine.yaml --year 2024 --out out/
     make-map --job out/job.yaml --items out/work/items.parquet --out again/
     make-map --demo --out demo/
+    make-map --job nightly.yaml --start latest --out 'maps/{start}_{end}' --summary nightly.json
 
-    Exit codes: 0 done, 2 bad input, 1 failed. A second run over the same --out redoes only what its inputs changed, and
-    does what the first left undone.
+    Exit codes: 0 done, 1 failed, 2 bad input, 3 another run of the job is at work. A second run over the same --out
+    redoes only what its inputs changed, and does what the first left undone.
     """  # noqa: D301 - click wants the control character \b, not the two characters
     set_up_logging(verbose=verbose)
-    flags = given(options)
-    if demonstration:
-        flags = demo.demo_flags(flags)
-    job = resolve_job(flags, job_file)
-    if show_config:
-        click.echo(job.to_yaml(), nl=False)
-        return
-    stages = Stages()
-    if dry_run:
-        for what, how_much in forecast(prepare(job, stages)):
-            click.echo(f"{what:<24}{how_much}")
-        return
-    record = make_map(job, stages=stages, retry_failed=retry_failed)
-    for line in report_lines(record, job.out):
-        click.echo(line)
-    if demonstration:
-        for line in demo.agreement(job.out, record):
+    with kept(summary, job_file, Stages()) as account:
+        flags = given(options)
+        if demonstration:
+            flags = demo.demo_flags(flags)
+        job = resolve_job(flags, job_file)
+        day = None if today is None else today.date()
+        if show_config:
+            click.echo(job.to_yaml(), nl=False)
+            return
+        if dry_run:
+            account.job = job.settled(day)
+            account.plan = prepare(account.job, account.stages)
+            for what, how_much in forecast(account.plan):
+                click.echo(f"{what:<24}{how_much}")
+            return
+        record = make_map(job, account=account, retry_failed=retry_failed, today=day)
+        out = Path(str(record.job["out"]))
+        for line in report_lines(record, out):
             click.echo(line)
+        if demonstration:
+            for line in demo.agreement(out, record):
+                click.echo(line)

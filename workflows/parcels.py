@@ -15,6 +15,7 @@ from timesenmap.model import metrics
 from timesenmap.model.caption_scores import ClassScores, class_scores, present_f1
 from timesenmap.model.prompts import PromptSet, load_prompt_set
 from timesenmap.pipeline.errors import MapError
+from timesenmap.workflows.account import Account
 from timesenmap.workflows.job import resolve_job
 from timesenmap.workflows.make_map import make_map
 from timesenmap.workflows.progress import Stages
@@ -102,7 +103,7 @@ def parcels_report(
         "encoder": encoder,
     }
     period = {name: value for name, value in (("year", year), ("start", start)) if value is not None}
-    record = make_map(resolve_job({**flags, **period}, None), stages=stages)
+    record = make_map(resolve_job({**flags, **period}, None), account=None if stages is None else Account(stages))
     found = []
     for prompt_set in sets:
         with rasterio.open(out / f"{prompt_set.name}.tif") as mapped, rasterio.open(labels) as declared:

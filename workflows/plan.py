@@ -25,6 +25,7 @@ from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.legend import UNKNOWN, LegendClass
 from timesenmap.pipeline.mask_blocks import BlockMasker
 from timesenmap.pipeline.maskers import SCENE_CLASSES, Masker, in_words
+from timesenmap.pipeline.months import month_signatures
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.stores import Store
@@ -37,9 +38,6 @@ READ_MB_PER_SECOND = 40.0
 OPEN_SECONDS = {"on disk": 0.003, "over the network": 0.1}
 
 _NO_PROFILE = ", nor does AWS_PROFILE name a profile with these keys"
-
-# Raised whenever the same scenes would give another cube.
-_CUBE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -85,24 +83,21 @@ class Plan:
         }
 
     @cached_property
-    def cube_signature(self) -> str:
-        """Hash of all the cube depends on."""
-        scenes = [
-            {
-                "id": scene.id,
-                "assets": [scene.href(band) for band in (*BANDS, "SCL")],
-                "scaling": [(scene.scaling[band].scale, scene.scaling[band].offset) for band in BANDS],
-            }
-            for scene in self.search.scenes
-        ]
-        return signature(
-            format=_CUBE_FORMAT,
-            place=self.place,
-            scenes=scenes,
+    def month_signatures(self) -> tuple[str, ...]:
+        """Hash of all that each month of the cube depends on."""
+        return month_signatures(
+            self.search.scenes,
+            self.grid,
+            self.period,
             masker=self.masker.identity,
             set_aside=self.set_aside,
             cloud_dilation=self.job.cloud_dilation,
         )
+
+    @cached_property
+    def cube_signature(self) -> str:
+        """Hash of all the cube depends on."""
+        return signature(place=self.place, months=self.month_signatures)
 
     @cached_property
     def embeddings_signature(self) -> str:

@@ -56,5 +56,5 @@ def map_area(
         **({} if year is None else {"year": year}),
         **{name: fspath(value) if isinstance(value, PathLike) else value for name, value in job.items()},
     }
-    make_map(resolve_job(fields, None))
-    return open_maps(out)
+    record = make_map(resolve_job(fields, None))
+    return open_maps(str(record.job["out"]))

@@ -31,6 +31,7 @@ from timesenmap.pipeline.sheets import sheet_file
 from timesenmap.pipeline.workspace import Workspace, sha256_of
 from timesenmap.workflows.plan import Plan, byte_size
 from timesenmap.workflows.progress import duration
+from timesenmap.workflows.reuse import months_of
 
 # A pixel of fewer months is mapped, and said to be little seen.
 _FEW_MONTHS = 4
@@ -107,6 +108,7 @@ def record_of(plan: Plan, workspace: Workspace, seconds: dict[str, float]) -> Ru
         maps=maps,
         observation_map=plan.map_file("observations"),
         sheets=_sheets(plan, workspace),
+        months=months_of(workspace.ledger, plan.period),
         timings=dict(seconds),
         profile=_profile(plan, workspace),
         warnings=tuple(_warnings(observations, pixels, plan.missing_passes, maps)),

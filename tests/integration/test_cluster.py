@@ -153,4 +153,4 @@ def test_a_full_disk_of_the_workers_is_a_named_failure(
             said = make_map(*job, "--out", out, "--cluster", address, folder=tmp_path)
         assert checksums(out) == alone
     finally:
-        subprocess.run(["umount", out], check=True)
+        subprocess.run(["umount", "--lazy", out], check=True)
