@@ -38,6 +38,7 @@ def run_flow(folder: Path, make_map: Path) -> list[str]:
         "HOME": str(folder),
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # of a busy machine
         "DO_NOT_TRACK": "1",
     }
     done = subprocess.run(
