@@ -2,7 +2,7 @@
 
 Each map is made by make-map in a process of its own, from 24 generated scenes, with an encoder of almost no weight, so
 that what surrounds the encoder is not hidden behind it: the encoder's cost is the same for every pixel by construction.
-The default is 512 x 512 and 1024 x 1024 pixels in tiles of 256; with TIMESENMAP_BENCH_FULL=1 it is 512 x 512 to 8192 x
+The default is 512 x 512 and 1024 x 1024 pixels in tiles of 512; with TIMESENMAP_BENCH_FULL=1 it is 512 x 512 to 8192 x
 8192 (64 Mpx).
 
 The reference of a line is the map of a quarter of the area; for time it is four times its seconds.
@@ -26,7 +26,7 @@ from timesenmap.model import new_encoder
 from timesenmap.model.checkpoint import save_encoder
 
 SIDES = (512, 1024, 2048, 4096, 8192) if os.environ.get("TIMESENMAP_BENCH_FULL") else (512, 1024)
-TILE = 256
+TILE = 512
 
 
 class CountTasks(Callback):  # type: ignore[misc]

@@ -164,21 +164,23 @@ class Ledger:
             done &= done if complete else self.done(stage)
         return done
 
-    def finish(self, stage: str, key: str, result: TileResult, spent: Spent, *, worker: str = "") -> None:
-        """Record a tile that was written whole, and by whom."""
+    def finish(self, stage: str, key: str, result: TileResult, spent: Spent, *, worker: str = "") -> int:
+        """Record a tile that was written whole, and by whom; returns how often it was attempted."""
         with self._connect() as db:
             db.execute("DELETE FROM taken WHERE stage = ? AND key = ?", (stage, key))
             rows = [(stage, key, source, json.dumps(list(months))) for source, months in result.taken.items()]
             db.executemany("INSERT INTO taken VALUES (?, ?, ?, ?)", rows)
         profile = json.dumps({"phases": dict(spent.phases), "bytes_read": spent.bytes_read})
         counts = json.dumps(dict(result.counts))
-        self._record(stage, key, "done", spent.seconds, result.bytes, result.checksum, counts, profile, None, worker)
+        return self._record(
+            stage, key, "done", spent.seconds, result.bytes, result.checksum, counts, profile, None, worker
+        )
 
-    def fail(self, stage: str, key: str, error: str, seconds: float, *, worker: str = "") -> None:
-        """Record a tile that failed, and why."""
-        self._record(stage, key, "failed", seconds, None, None, None, None, error, worker)
+    def fail(self, stage: str, key: str, error: str, seconds: float, *, worker: str = "") -> int:
+        """Record a tile that failed, and why; returns how often it was attempted."""
+        return self._record(stage, key, "failed", seconds, None, None, None, None, error, worker)
 
-    def _record(self, stage: str, key: str, state: str, seconds: float, *rest: object) -> None:
+    def _record(self, stage: str, key: str, state: str, seconds: float, *rest: object) -> int:
         with self._connect() as db:
             db.execute(
                 "INSERT INTO tile (stage, key, state, attempts, seconds, bytes, checksum, counts, profile, error, "
@@ -188,6 +190,8 @@ class Ledger:
                 "error = excluded.error, worker = excluded.worker, finished = excluded.finished",
                 (stage, key, state, seconds, *rest, time.time()),
             )
+            row = db.execute("SELECT attempts FROM tile WHERE stage = ? AND key = ?", (stage, key)).fetchone()
+        return int(row[0])
 
     def failed(self, stage: str) -> dict[str, str]:
         """Keys of the tiles of a stage that failed when they were last tried, and why."""

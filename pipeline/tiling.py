@@ -64,6 +64,7 @@ class TileRun:
     tile_size : pixels on a side; an unfinished stage that was begun with another size starts anew
     executor : where tiles are done; in this process by default
     retry_failed : do only the tiles that failed when they were last tried, and those that wait for them
+    on_failure : told the pixels of each tile that fails
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class TileRun:
         *,
         executor: Executor | None = None,
         retry_failed: bool = False,
+        on_failure: Callable[[int], None] | None = None,
     ) -> None:
         self._ledger, self._tiles, self._tile_size = ledger, tiles, tile_size
         self._executor = executor or Here()
         self._only = ledger.any_failed() if retry_failed else None
+        self._on_failure = on_failure
         self._undone: set[str] = set()
         self._failures: list[str] = []
 
@@ -121,6 +124,8 @@ class TileRun:
                     advance(tile.pixels)
                     continue
                 self._undone.add(tile.key)
+                if self._on_failure is not None:
+                    self._on_failure(tile.pixels)
                 self._failures.append(f"{stages[0].name} {tile.key}: {outcome.error}")
                 causes = [*causes, outcome.cause] if outcome.cause in causes else [outcome.cause]
                 self._stop_if_hopeless(stages[0], outcome, len(causes))
@@ -168,16 +173,20 @@ class TileRun:
         return self._ledger.done(stage.name)
 
     def _record(self, tile: Tile, wanted: frozenset[str], outcome: Outcome) -> None:
-        """Write what became of a tile into the ledger; only the process of the run does so."""
+        """Write what became of a tile into the ledger and the log; only the process of the run does so."""
+        worker, seconds, attempt = outcome.worker, outcome.spent.seconds, 1
+        known = {"stage": ",".join(sorted(wanted)), "tile": tile.key, "worker": worker, "seconds": round(seconds, 3)}
         if outcome.error is None:
             spent = outcome.spent.share(len(wanted))
             for name, result in outcome.results.items():
-                self._ledger.finish(name, tile.key, result, spent, worker=outcome.worker)
+                attempt = self._ledger.finish(name, tile.key, result, spent, worker=worker)
+            log.debug("tile %s done in %.1f s", tile.key, seconds, extra={**known, "attempt": attempt})
             return
         with suppress(sqlite3.Error):  # on a full disk the ledger cannot be written either
             for name in wanted:
-                self._ledger.fail(name, tile.key, outcome.reason, outcome.spent.seconds, worker=outcome.worker)
-        log.warning("tile %s failed: %s", tile.key, outcome.reason)
+                attempt = self._ledger.fail(name, tile.key, outcome.reason, seconds, worker=worker)
+        known |= {"attempt": attempt, "error": outcome.reason}
+        log.warning("tile %s failed: %s", tile.key, outcome.reason, extra=known)
 
     def _stop_if_hopeless(self, stage: Stage, outcome: Outcome, in_a_row: int) -> None:
         kept = "the run stopped and wrote no map; what is done is kept"

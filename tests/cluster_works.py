@@ -1,6 +1,7 @@
 """Work for clusters in tests: what travels must be importable on the workers."""
 
 import json
+import logging
 import os
 import signal
 import time
@@ -39,6 +40,7 @@ class Told:
                 case _:
                     raise RuntimeError(f"broken for the {number + 1}. time")
         time.sleep(self.seconds)
+        logging.getLogger("timesenmap.told").warning("tile %s is done", tile.key)
         note.write_text(json.dumps([os.getpid(), started, time.time()]))
         return {name: TileResult(tile.key, {"pixels": [tile.pixels]}) for name in wanted}
 

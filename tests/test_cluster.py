@@ -252,6 +252,14 @@ def test_workers_of_other_versions_are_refused(scheduler: LocalCluster, monkeypa
     )
 
 
+def test_a_scheduler_of_another_version_is_refused(scheduler: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = worker.facts()
+    mine = dataclasses.replace(real, versions=real.versions | {"distributed": "2020.1.0"})
+    monkeypatch.setattr(cluster, "facts", lambda: mine)
+    there = real.versions["distributed"]
+    assert f"the scheduler differs: distributed 2020.1.0 here, {there} there" in refused(scheduler.scheduler_address)
+
+
 def test_workers_without_the_package_are_refused(scheduler: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise ModuleNotFoundError("No module named 'timesenmap'")

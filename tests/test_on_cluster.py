@@ -1,6 +1,7 @@
 """Tiles on the workers of a Dask cluster: two processes on this machine, two threads each."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def client() -> Iterator[Client]:
     spec = ClusterSpec.model_validate({"type": "local", "workers": 2, "threads": 2})
     with client_of("two.yaml", spec) as client:
         client.register_plugin(SetUp(facts(), None, 30))
+        client.forward_logging("timesenmap", 30)
         yield client
 
 
@@ -159,6 +161,16 @@ def test_the_ledger_has_what_each_worker_did(client: Client, tmp_path: Path) -> 
         workers = {row[0] for row in db.execute("SELECT worker FROM tile")}
     assert len(workers) == 2
     assert all(worker.startswith("tcp://127.0.0.1:") for worker in workers)
+
+
+def test_workers_speak_in_the_log_of_the_run(client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    done(client, Told(tmp_path, {}), 3)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and len([one for one in caplog.records if one.name == "timesenmap.told"]) < 3:
+        time.sleep(0.05)
+    told = {one.getMessage(): one.worker for one in caplog.records if one.name == "timesenmap.told"}
+    assert sorted(told) == [f"tile {key} is done" for key in KEYS[:3]]
+    assert set(told.values()) <= set(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def test_without_any_worker_the_run_ends_after_its_patience(tmp_path: Path) -> None:

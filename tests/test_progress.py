@@ -63,6 +63,26 @@ def test_a_stage_that_lacks_tiles_is_not_called_done(clock: Clock, said: pytest.
     assert said.messages == ["cube: not all done, 900 px in 0.0 s"]
 
 
+def test_failed_tiles_are_counted_and_not_waited_for(clock: Clock, said: pytest.LogCaptureFixture) -> None:
+    """Of 1000 pixels 400 are done in 40 s, 200 failed, 400 are left: 40 s."""
+    stages = Stages(bars=False)
+    with stages.stage("cube", 1000, "px") as advance:
+        clock.now += 40
+        stages.failed(100)
+        stages.failed(100)
+        advance(400)
+        clock.now += 40
+        advance(400)
+    with stages.stage("labels", 1000, "px") as advance:
+        advance(1000)
+    assert said.messages == [
+        "cube: 40 % (10 px/s, 40 s left, 2 failed)",
+        "cube: 80 % (10 px/s, 0 s left, 2 failed)",
+        "cube: not all done, 800 px in 80.0 s, 2 failed",
+        "labels: done, 1 kpx in 0.0 s",
+    ]
+
+
 def test_seconds_are_remembered_also_when_a_stage_fails(clock: Clock) -> None:
     stages = Stages(bars=False)
 
@@ -84,3 +104,12 @@ def test_bars_on_a_terminal(clock: Clock, capsys: pytest.CaptureFixture[str]) ->
     assert "labels" in shown
     assert "100%" in shown
     assert "500 px/s, 0 s left" in shown
+
+
+def test_bars_count_failed_tiles(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    stages = Stages(bars=True)
+    with stages.stage("cube", 1000, "px") as advance:
+        clock.now += 2
+        advance(500)
+        stages.failed(500)
+    assert "250 px/s, 0 s left, 1 failed" in capsys.readouterr().err

@@ -133,6 +133,7 @@ def test_make_map_finds_the_scheduler_and_dask_its_workers() -> None:
         assert "--nthreads 1 " in " ".join(container["args"])
         assert container["resources"]["requests"]["cpu"] == str(cluster.threads)
     gpu = pods()["gpu"]["containers"][0]
+    assert "--resources CPU=1" in " ".join(pods()["worker"]["containers"][0]["args"])
     assert "--resources GPU=1" in " ".join(gpu["args"])
     assert gpu["resources"]["limits"]["nvidia.com/gpu"] == "1"
 

@@ -17,7 +17,7 @@ from timesenmap.pipeline.sample_files import REFERENCE_FIELD
 from timesenmap.pipeline.whole import write_whole
 from timesenmap.workflows.accuracy_sheets import sheets
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.progress import set_up_logging
+from timesenmap.workflows.logs import set_up_logging
 from timesenmap.workflows.tables import show
 
 log = logging.getLogger("timesenmap.assess_map")

@@ -16,6 +16,7 @@ from timesenmap.catalogs.errors import CatalogError, ServiceError
 from timesenmap.model.errors import ModelError
 from timesenmap.pipeline.errors import ClusterError, LockedError, MapError, SceneReadError
 from timesenmap.pipeline.tiling import TilesFailedError
+from timesenmap.workflows.logs import speaks_json
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,17 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         except (*FAILED, *BAD_INPUT, LockedError, KeyboardInterrupt) as error:
             log.debug("failed", exc_info=True)
             ending = ending_of(error)
-            click.echo(ending.message, err=True)
+            _say(ending.message)
             raise SystemExit(ending.exit_code) from error
 
     return run
+
+
+def _say(last: str) -> None:
+    if speaks_json():
+        log.error("%s", last)
+    else:
+        click.echo(last, err=True)
 
 
 @contextmanager

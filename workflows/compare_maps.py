@@ -13,7 +13,7 @@ from timesenmap.pipeline.figures import percent
 from timesenmap.pipeline.map_file import read_class_map
 from timesenmap.pipeline.whole import write_whole
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.progress import set_up_logging
+from timesenmap.workflows.logs import set_up_logging
 from timesenmap.workflows.tables import show
 
 PATH = click.Path(path_type=Path)

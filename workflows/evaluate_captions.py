@@ -11,7 +11,8 @@ from timesenmap.model.evaluation_pages import require_matplotlib
 from timesenmap.model.sheets import Sheet
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.evaluate_places import CONTEXT, PATH
-from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.logs import set_up_logging
+from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.tables import show
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from timesenmap.model.zero_shot import FRAMES, Composites, composited, cosines, 
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.evaluate_captions import held_out, left_out, parcels
 from timesenmap.workflows.evaluate_places import CONTEXT, ablation, retrieval, scenicness
-from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.logs import set_up_logging
+from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.tables import show
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from timesenmap.model.scenicness_report import scenicness_report
 from timesenmap.model.sheets import Sheet, percent
 from timesenmap.model.zero_shot import FRAMES, Composites, composited
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.logs import set_up_logging
+from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.tables import deliver, recall_sheet
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ from timesenmap.workflows.runs import Runs, check_placeholders, checked_out, has
 
 DEFAULT_CATALOG = "earth-search-c1"
 
+# For --dry-run, in USD: what docs/scale.md assumes.
+CORE_HOUR_PRICE, GPU_HOUR_PRICE = 0.045, 2.0
 LATEST = "latest"
 """As `start` of a job: the last twelve months that are over."""
 
@@ -143,6 +145,12 @@ class Job(BaseModel):
         LOCAL,
         description="where tiles are done: local (this machine), tcp://host:8786 (a running Dask scheduler), or "
         "a YAML file of a cluster to start (workflows/clusters)",
+    )
+    core_hour_price: float = Field(
+        CORE_HOUR_PRICE, ge=0, allow_inf_nan=False, description="price of a core hour, for --dry-run; assumed, in USD"
+    )
+    gpu_hour_price: float = Field(
+        GPU_HOUR_PRICE, ge=0, allow_inf_nan=False, description="price of a GPU hour, for --dry-run; assumed, in USD"
     )
     keep_embeddings: bool = Field(
         False, description="keep the embeddings (int8), so that new prompts need no encoding again"

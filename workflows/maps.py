@@ -21,15 +21,39 @@ class Map:
     Attributes
     ----------
     name : of its file, without suffix
-    valid : signature of all it depends on
     values : (y, x) or (band, y, x) uint8, of the whole grid
     write : writes values as a file with its sidecars; takes the path, values and the grid they lie on
     """
 
     name: str
-    valid: str
     values: Raster
     write: Callable[..., None]
+
+
+def map_signatures(plan: Plan) -> dict[str, str]:
+    """Signature of all that each map of a run depends on, by its name."""
+    valid: dict[str, str] = {}
+    for prompts in plan.prompt_sets:
+        tags = tags_of(plan, prompts)
+        labels = signature(labels=plan.labels_signature(prompts), tags=tags)
+        valid |= {prompts.name: labels, f"{prompts.name}.confidence": labels}
+        if plan.job.probabilities:
+            valid[f"{prompts.name}.probability"] = signature(
+                probabilities=plan.probabilities_signature(prompts), tags=tags
+            )
+    return valid | {"observations": signature(cube=plan.cube_signature, tags=tags_of(plan))}
+
+
+def file_signatures(plan: Plan) -> dict[str, str]:
+    """Signature of each map file, sheets included, by its name."""
+    valid = map_signatures(plan)
+    if not plan.sheets:
+        return {plan.map_file(name): valid[name] for name in plan.map_names}
+    return {
+        file: signature(map=valid[name], sheet_size=plan.job.sheet_size)
+        for name in plan.map_names
+        for file in (*(sheets.sheet_file(name, sheet) for sheet in plan.sheets), plan.map_file(name))
+    }
 
 
 def maps_of(plan: Plan, workspace: Workspace) -> Iterator[Map]:
@@ -37,23 +61,21 @@ def maps_of(plan: Plan, workspace: Workspace) -> Iterator[Map]:
     for prompts in plan.prompt_sets:
         store = workspace.labels(prompts.name)
         tags = tags_of(plan, prompts)
-        valid = signature(labels=plan.labels_signature(prompts), tags=tags)
         classes = partial(
             rasters.write_class_map, classes=plan.legend(prompts), tags=tags | unknown_tags(plan, prompts)
         )
-        yield Map(prompts.name, valid, store.array("class"), classes)
+        yield Map(prompts.name, store.array("class"), classes)
         confidence = partial(rasters.write_confidence_map, tags=tags)
         values = store.array("confidence")
-        yield Map(f"{prompts.name}.confidence", valid, values, confidence)
+        yield Map(f"{prompts.name}.confidence", values, confidence)
         if plan.job.probabilities:
-            valid = signature(probabilities=plan.probabilities_signature(prompts), tags=tags)
             values = workspace.probabilities(prompts.name).array("probability")
             probability = partial(rasters.write_probability_map, classes=prompts.classes, tags=tags)
-            yield Map(f"{prompts.name}.probability", valid, values, probability)
+            yield Map(f"{prompts.name}.probability", values, probability)
     tags = tags_of(plan)
     seen = Observations(workspace.cube, plan.aoi, plan.grid)
     observations = partial(rasters.write_observation_map, tags=tags)
-    yield Map("observations", signature(cube=plan.cube_signature, tags=tags), seen, observations)
+    yield Map("observations", seen, observations)
 
 
 def write_map(one: Map, plan: Plan, workspace: Workspace, advance: Callable[[int], None]) -> None:
@@ -61,21 +83,20 @@ def write_map(one: Map, plan: Plan, workspace: Workspace, advance: Callable[[int
 
     `advance` is told of each file.
     """
-    grid, name = plan.grid, plan.map_file(one.name)
+    grid, name, valid = plan.grid, plan.map_file(one.name), file_signatures(plan)
     if not plan.sheets:
-        workspace.write_file(name, one.valid, partial(one.write, values=one.values, grid=grid))
+        workspace.write_file(name, valid[name], partial(one.write, values=one.values, grid=grid))
         advance(1)
         sheets.remove_other_form(workspace.out, one.name, [name])
         return
-    valid = signature(map=one.valid, sheet_size=plan.job.sheet_size)
     levels = levels_of(plan.job.sheet_size)
     files: dict[Tile, Path] = {}
     for sheet in plan.sheets:
         file = sheets.sheet_file(one.name, sheet)
         values, window = sheets.SheetValues(one.values, sheet), sheet.geobox(grid)
-        workspace.write_file(file, valid, partial(one.write, values=values, grid=window, levels=levels))
+        workspace.write_file(file, valid[file], partial(one.write, values=values, grid=window, levels=levels))
         files[sheet] = workspace.out / file
         advance(1)
-    workspace.write_file(name, valid, partial(sheets.write_mosaic, sheets=files, grid=grid))
+    workspace.write_file(name, valid[name], partial(sheets.write_mosaic, sheets=files, grid=grid))
     advance(1)
     sheets.remove_other_form(workspace.out, one.name, [name, *(sheets.sheet_file(one.name, s) for s in plan.sheets)])

@@ -14,7 +14,8 @@ import click
 from timesenmap.model.sheets import Sheet, percent
 from timesenmap.workflows.commands import with_exit_codes
 from timesenmap.workflows.evaluate_places import ablation_sheet
-from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.logs import set_up_logging
+from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.tables import deliver, recall_sheet
 
 if TYPE_CHECKING:

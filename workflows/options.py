@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -41,6 +42,15 @@ def options_of(model: type[BaseModel], *, repeated: tuple[str, ...] = ()) -> Cal
 def given(options: dict[str, object]) -> dict[str, object]:
     """Keep the options that were given on the command line."""
     return {name: value for name, value in options.items() if value is not None and value != ()}
+
+
+def refuse_flags(context: click.Context) -> None:
+    """Refuse flags of a command that stand before one of its subcommands, which would not heed them."""
+    for parameter in context.command.params:
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} has no meaning for '{context.invoked_subcommand}'; leave it out", context
+            )
 
 
 _METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}

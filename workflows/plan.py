@@ -1,41 +1,29 @@
 """The plan of a run: everything that was asked, checked and found, before anything is written."""
 
 import collections
-import math
-import os
-import time
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping
-from shapely.geometry.base import BaseGeometry
 
 from timesenmap.catalogs import SceneSearch
-from timesenmap.catalogs.bands import BANDS
 from timesenmap.catalogs.missing_passes import expected_passes, missing_in_words
 from timesenmap.model import EncoderConfig
 from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline import sheets
 from timesenmap.pipeline.aoi import Aoi
-from timesenmap.pipeline.encode import EncoderRef, encoder_of
+from timesenmap.pipeline.encode import EncoderRef
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.legend import UNKNOWN, LegendClass
-from timesenmap.pipeline.mask_blocks import BlockMasker
-from timesenmap.pipeline.maskers import SCENE_CLASSES, Masker, in_words
+from timesenmap.pipeline.maskers import Masker
 from timesenmap.pipeline.months import month_signatures
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.workspace import signature, stores_at
 from timesenmap.workflows.job import Job
-from timesenmap.workflows.progress import duration
-
-# Rates for a forecast, stated with it: what one process reads and decodes from a service in the same region.
-READ_MB_PER_SECOND = 40.0
-OPEN_SECONDS = {"on disk": 0.003, "over the network": 0.1}
 
 _NO_PROFILE = ", nor does AWS_PROFILE name a profile with these keys"
 
@@ -226,101 +214,3 @@ class Plan:
     def geojson(self) -> dict[str, object]:
         """Area of interest as a GeoJSON geometry, lon/lat."""
         return dict(mapping(self.aoi.geometry))
-
-
-def forecast(plan: Plan) -> list[tuple[str, str]]:
-    """Say what a run will do and cost, as (what, how much) rows; nothing is written.
-
-    The encoder is timed on this machine for a moment; reading is reckoned at a stated rate.
-    """
-    height, width = plan.grid.shape.yx
-    by_month = plan.scenes_by_month()
-    encoder = encoder_of(plan.encoder)
-    side = plan.config.patch
-    sample = np.random.default_rng(0).random((2048, 12, len(BANDS), *((side, side) if side > 1 else ())), np.float32)
-    encoder.embed(sample[:256])
-    started = time.perf_counter()
-    encoder.embed(sample)
-    rate = len(sample) / (time.perf_counter() - started)
-    read = sum(_bytes_read(plan, scene.footprint) for scene in plan.search.scenes)
-    store = plan.pixels * 12 * (2 * len(BANDS) + 1)
-    where = "over the network" if "://" in plan.search.scenes[0].href(BANDS[0]) else "on disk"
-    files = len(plan.search.scenes) * (len(BANDS) + 1) * len(plan.tiles)
-    opening = files * OPEN_SECONDS[where] / (os.cpu_count() or 1)
-    masking, masked = _masking(plan)
-    seconds = opening + read / 1e6 / READ_MB_PER_SECOND + plan.pixels / rate + masking
-    missing = [f"{year}-{month:02d}" for (year, month), n in zip(plan.period.months, by_month, strict=True) if not n]
-    reckoned = f"each file opened in {1000 * OPEN_SECONDS[where]:g} ms, read at {READ_MB_PER_SECOND:g} MB/s"
-    return [
-        ("area", f"{plan.aoi.name}, {height} x {width} pixels of {plan.job.resolution:g} m in {plan.grid.crs}"),
-        ("period", f"{plan.period.start} to {plan.period.end}"),
-        ("credentials", _credentials(plan)),
-        ("scenes", f"{len(plan.search.scenes)} from {plan.search.profile.title} ({len(plan.search.refused)} left out)"),
-        (
-            "by month",
-            ", ".join(f"{y}-{m:02d}: {n}" for (y, m), n in zip(plan.period.months, by_month, strict=True)),
-        ),
-        ("months without a scene", ", ".join(missing) or "none"),
-        ("missing passes", plan.missing_passes or ("none" if plan.job.max_cloud_cover is None else "not judged")),
-        ("clouds", masked),
-        ("tiles", f"{len(plan.tiles)} of up to {plan.job.tile_size} x {plan.job.tile_size} ({plan.pixels:,} pixels)"),
-        ("to read", f"about {byte_size(read)} before compression, from at most {files:,} files {where}"),
-        ("to store", f"at most {byte_size(store)} for the cube before compression"),
-        (
-            "encoder",
-            f"{plan.config.name} on {plan.encoder.device} in {plan.encoder.precision}: {rate:,.0f} pixels/s now",
-        ),
-        ("time", f"about {duration(seconds)} ({reckoned}; encoding as measured)"),
-        ("maps", ", ".join(_map_in_words(plan, prompts) for prompts in plan.prompt_sets)),
-        *([("sheets", f"{len(plan.sheets)} a map, {plan.job.sheet_size:,} pixels on a side")] if plan.sheets else []),
-    ]
-
-
-def _map_in_words(plan: Plan, prompts: PromptSet) -> str:
-    below = plan.unknown_below(prompts)
-    unknown = f", unknown below {100 * below:g}%" if below else ""
-    return f"{prompts.name} ({len(prompts.classes)} classes{unknown})"
-
-
-def _masking(plan: Plan) -> tuple[float, str]:
-    """Seconds it takes to compute masks, timed on this machine for a moment, and who tells clouds, in words."""
-    aside = ", ".join(f"{code} ({SCENE_CLASSES[code]})" for code in plan.set_aside)
-    words = f"told by {in_words(plan.masker.identity)}; set aside {aside or 'nothing'}"
-    if plan.job.cloud_dilation:
-        words += f"; widened by {plan.job.cloud_dilation:g} m"
-    masker = plan.masker
-    if not isinstance(masker, BlockMasker):
-        return 0.0, words
-    sample = np.random.default_rng(0).random((len(masker.bands), masker.block, masker.block), np.float32)
-    masker.classify(sample)
-    started = time.perf_counter()
-    masker.classify(sample)
-    each = time.perf_counter() - started
-    square_metres = (masker.inner * masker.metres) ** 2
-    ground = plan.pixels * plan.job.resolution**2
-    blocks = sum(math.ceil(_share(plan, scene.footprint) * ground / square_metres) for scene in plan.search.scenes)
-    words += f"; {blocks:,} blocks or more, {each:.2g} s each without reading"
-    return blocks * each / (os.cpu_count() or 1), words
-
-
-def _share(plan: Plan, footprint: BaseGeometry) -> float:
-    """Share of the area that one scene covers."""
-    return float(plan.aoi.geometry.intersection(footprint).area / plan.aoi.geometry.area)
-
-
-def _credentials(plan: Plan) -> str:
-    missing = plan.search.profile.missing_credentials()
-    if missing:
-        return f"missing: set {' and '.join(missing)} before the run"
-    return ", ".join(plan.search.profile.credentials) or "none needed"
-
-
-def _bytes_read(plan: Plan, footprint: BaseGeometry) -> float:
-    """Bytes of one scene's pixels that fall in the area: four bands at 10 m, six and SCL at 20 m, 2 bytes (SCL 1)."""
-    square_metres = plan.pixels * plan.job.resolution**2
-    return float(_share(plan, footprint) * square_metres * (4 * 2 / 100 + (6 * 2 + 1) / 400))
-
-
-def byte_size(amount: float) -> str:
-    """Bytes for people: "1.2 GB", "3.4 MB"."""
-    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"

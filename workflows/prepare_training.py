@@ -18,7 +18,8 @@ from timesenmap.model.sen4map import PATCHES, YEAR, Gaps
 from timesenmap.model.shards import Counts, PreparedRows
 from timesenmap.model.sheets import Sheet
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.logs import set_up_logging
+from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.tables import show
 
 log = logging.getLogger("timesenmap.prepare_training")

@@ -13,7 +13,7 @@ from timesenmap.pipeline.reference import as_text, read_yaml
 from timesenmap.pipeline.sample_files import SampleDesign, write_sample
 from timesenmap.pipeline.sampling import ALLOCATIONS, stratified_sample
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.progress import set_up_logging
+from timesenmap.workflows.logs import set_up_logging
 from timesenmap.workflows.tables import show
 
 log = logging.getLogger("timesenmap.sample_map")

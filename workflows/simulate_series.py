@@ -9,7 +9,8 @@ import click
 from timesenmap.model.errors import ModelError
 from timesenmap.model.simulation import load_settings, read_inputs, simulate_series
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.progress import Stages, set_up_logging
+from timesenmap.workflows.logs import set_up_logging
+from timesenmap.workflows.progress import Stages
 
 log = logging.getLogger("timesenmap.simulate_series")
 

@@ -29,8 +29,8 @@ from timesenmap.pipeline.record import (
 )
 from timesenmap.pipeline.sheets import sheet_file
 from timesenmap.pipeline.workspace import Workspace, sha256_of
-from timesenmap.workflows.plan import Plan, byte_size
-from timesenmap.workflows.progress import duration
+from timesenmap.workflows.plan import Plan
+from timesenmap.workflows.progress import byte_size, duration
 from timesenmap.workflows.reuse import months_of
 
 # A pixel of fewer months is mapped, and said to be little seen.

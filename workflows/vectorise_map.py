@@ -8,7 +8,7 @@ from timesenmap.model.sheets import Sheet
 from timesenmap.pipeline.map_file import read_class_map
 from timesenmap.pipeline.polygons import write_polygons
 from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.progress import set_up_logging
+from timesenmap.workflows.logs import set_up_logging
 from timesenmap.workflows.tables import show
 
 PATH = click.Path(path_type=Path)

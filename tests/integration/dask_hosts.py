@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,15 @@ def scheduler(folder: Path, host: Host = THIS) -> Iterator[str]:
 
 
 @contextmanager
-def worker(address: str, folder: Path, name: str, host: Host = THIS, *, nanny: bool = True) -> Iterator[int]:
+def worker(
+    address: str, folder: Path, name: str, host: Host = THIS, *, nanny: bool = True, options: Sequence[str] = ()
+) -> Iterator[int]:
     """Run a worker; yields the process id of its interpreter, which does the tiles where there is no nanny."""
     log = folder / f"{name}.log"
-    options = ["--nthreads", 1, "--name", name, "--no-dashboard", "--host", host.address, "--death-timeout", 120]
-    options += [] if nanny else ["--no-nanny"]
-    with ended(host.start(sys.executable, "-m", "distributed.cli.dask_worker", address, *options, log=log)) as process:
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", 1, "--name", name]
+    command += ["--no-dashboard", "--host", host.address, "--death-timeout", 120, *options]
+    command += [] if nanny else ["--no-nanny"]
+    with ended(host.start(*command, log=log)) as process:
         _await(log, "Registered to:")
         yield process.pid
 
@@ -146,11 +149,15 @@ def make_map_command(*flags: object) -> list[str]:
     return [sys.executable, "-c", "from timesenmap.workflows.make_map import main; main()", *map(str, flags)]
 
 
-def make_map(*flags: object, folder: Path, host: Host = THIS, code: int = 0) -> str:
+def make_map(*flags: object, folder: Path, code: int = 0, env: Mapping[str, str] = os.environ) -> str:
     """Run make-map to its end; returns what it said."""
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        host.command(*make_map_command(*flags)), check=False, capture_output=True, text=True, cwd=folder, env=env
+        make_map_command(*flags),
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**env, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == code, f"exit code {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
@@ -166,10 +173,10 @@ def checksums(out: Path) -> dict[str, str]:
     return maps | tiles
 
 
-def workers_of_tiles(out: Path) -> dict[str, str]:
-    """Who did each tile of the cube."""
+def workers_of_tiles(out: Path, stage: str = "cube") -> dict[str, str]:
+    """Who did each tile of a stage."""
     with sqlite3.connect(out / "work" / "ledger.sqlite") as db:
-        return dict(db.execute("SELECT key, worker FROM tile WHERE stage = 'cube'"))
+        return dict(db.execute("SELECT key, worker FROM tile WHERE stage = ?", (stage,)))
 
 
 def tiles_done(out: Path) -> int:

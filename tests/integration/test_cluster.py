@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from dask_hosts import (
     checksums,
     cluster,
@@ -21,6 +22,8 @@ from dask_hosts import (
     worker,
     workers_of_tiles,
 )
+from servers import REPO
+from slurm import slurm
 
 from timesenmap.catalogs.demonstration import Demonstration, make_demonstration
 
@@ -76,6 +79,41 @@ def test_the_same_checksums_from_processes_and_from_a_scheduler_with_two_workers
         make_map(*flags, "--cluster", address, "--out", tmp_path / "tcp", folder=tmp_path)
     assert checksums(tmp_path / "tcp") == expected
     assert len(set(workers_of_tiles(tmp_path / "tcp").values())) == 2
+
+
+@pytest.mark.parametrize("which", ["belgium_2018", "demonstration"])
+def test_the_same_checksums_from_workers_that_are_slurm_jobs(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    flags, expected = request.getfixturevalue(which)
+    fields = yaml.safe_load((REPO / "workflows" / "clusters" / "slurm.yaml").read_text())
+    fields |= {"workers": 2, "threads": 1, "memory": "2 GiB", "patience": 120}
+    fields["options"] = {"walltime": "00:30:00", "log_directory": str(tmp_path), "interface": "lo"}
+    (tmp_path / "slurm.yaml").write_text(yaml.safe_dump(fields))
+    with slurm() as queue:
+        said = make_map(
+            *flags, "--cluster", tmp_path / "slurm.yaml", "--out", tmp_path / "out", folder=tmp_path, env=queue.env
+        )
+        workers = [job for job in queue.jobs() if job["JobName"] == "dask-worker"]
+    assert len(workers) == 2, said
+    assert checksums(tmp_path / "out") == expected
+
+
+def test_scenes_are_read_by_workers_without_a_gpu_and_tiles_encoded_by_those_that_declare_one(
+    job: list[object], alone: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with (
+        scheduler(tmp_path) as address,
+        worker(address, tmp_path, "reads", options=["--resources", "CPU=1"]),
+        worker(address, tmp_path, "encodes", options=["--resources", "GPU=1"]),
+    ):
+        make_map(*job, "--out", out, "--cluster", address, folder=tmp_path)
+    readers = set(workers_of_tiles(out).values())
+    encoders = set(workers_of_tiles(out, "labels:land-cover").values())
+    assert len(readers) == len(encoders) == 1
+    assert readers != encoders
+    assert checksums(out) == alone
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def test_the_shipped_script_makes_the_maps_of_a_run_by_hand(cluster: Slurm, fiel
     job = cluster.wait(cluster.submit(edited(tmp_path, partition="trial")))
     assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log_of(tmp_path)
     assert what_must_be_the_same(tmp_path / "out") == alone
-    assert summary_of(tmp_path)["exit_code"] == 0
+    assert (summary_of(tmp_path)["state"], summary_of(tmp_path)["exit_code"]) == ("done", 0)
 
 
 def test_a_job_of_bad_input_is_on_record_as_failed_with_2(cluster: Slurm, fields, tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_a_job_of_bad_input_is_on_record_as_failed_with_2(cluster: Slurm, fields
     job = cluster.wait(cluster.submit(edited(tmp_path)))
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", "2:0", "0")
     assert "no-such-set" in log_of(tmp_path)
-    assert summary_of(tmp_path)["exit_code"] == 2
-    assert "no-such-set" in str(summary_of(tmp_path))
+    assert (summary_of(tmp_path)["state"], summary_of(tmp_path)["exit_code"]) == ("bad input", 2)
+    assert "no-such-set" in summary_of(tmp_path)["message"]
     assert not (tmp_path / "out").exists()
 
 
@@ -116,13 +116,30 @@ def test_stopped_before_the_time_limit_it_requeues_itself_and_ends_in_the_same_b
     number = cluster.submit(edited(tmp_path))
     until_it_composites(tmp_path)
     cluster.command("scancel", "--batch", "--signal=USR1", number)  # what --signal=B:USR1@300 sends
-    job = cluster.wait(number, states=("PENDING",))
+    cluster.wait(number, states=("PENDING",))
     assert not (tmp_path / "out" / "run.json").exists()
+    assert (summary_of(tmp_path)["state"], summary_of(tmp_path)["exit_code"]) == ("stopped", 143)
     assert "stopped: what was finished is kept" in log_of(tmp_path)
     job = cluster.wait(number, states=("COMPLETED", "FAILED", "CANCELLED"))
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "1"), log_of(tmp_path)
     assert log_of(tmp_path).count("INFO prompts: done") == 2  # one log, over both
     assert what_must_be_the_same(tmp_path / "out") == alone
+
+
+def test_a_second_night_meanwhile_does_nothing(cluster: Slurm, fields, tmp_path: Path) -> None:
+    """A job of months, a folder for each period: the lock is that of the job, over jobs of SLURM."""
+    text = yaml.safe_load((REPO / "workflows" / "jobs" / "belgium-every-month.yaml").read_text())
+    month = f"{fields['year']}-01"
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump({**text, **fields, "year": None, "start": month}))
+    script = edited(tmp_path)
+    first = cluster.submit(script)
+    until_it_composites(tmp_path)
+    second = cluster.wait(cluster.submit(script, "--output=second.log"))
+    assert (second["JobState"], second["ExitCode"]) == ("FAILED", "3:0")
+    assert "another run is at work there" in (tmp_path / "second.log").read_text()
+    job = cluster.wait(first)
+    assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log_of(tmp_path)
+    assert [path.name for path in (tmp_path / "maps" / "belgium").glob("[0-9]*")] == [f"{fields['year']}-12"]
 
 
 def test_cancelled_by_hand_it_stays_so_and_goes_on_when_submitted_again(
