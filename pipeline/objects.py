@@ -9,11 +9,12 @@ their like. No key is ever part of an address.
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import obstore
 import obstore.exceptions
@@ -22,7 +23,7 @@ from obstore.store import from_url
 from zarr.core.buffer import Buffer
 from zarr.storage import ObjectStore
 
-from timesenmap.catalogs.aws_profiles import profile_values
+from timesenmap.catalogs.aws_profiles import AWS_KEYS, profile_values
 from timesenmap.pipeline.errors import MapError, StoreError
 
 SCHEMES = ("s3", "gs", "az")
@@ -42,6 +43,7 @@ BRIEF: dict[str, Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10
 
 _RIGHTS = "give keys that may write, read, list and delete there"
 _KEYS = "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
+_SET = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or what your service takes instead"
 _BUCKET = "make it, or correct the address (and AWS_ENDPOINT_URL where the bucket is not Amazon's)"
 _REGION = "set AWS_REGION to that of the bucket"
 _LOOK = "look at the address, AWS_ENDPOINT_URL and the keys, or try again later"
@@ -73,15 +75,16 @@ def client(url: str, *, brief: bool = False) -> Client:
 @lru_cache(maxsize=64)
 def _client(url: str, environment: tuple[tuple[str, str], ...], brief: bool) -> Client:
     make: Callable[..., Client] = from_url  # its types allow only what is written out
-    settings: dict[str, Any] = {}
+    variables, settings = dict(environment), {}
     options: dict[str, Any] = {"connect_timeout": "10s", "timeout": "120s"}  # a request carries 5 MB at most
     if url.startswith("s3:"):
-        settings = _from_profile(dict(environment))
-        endpoint = next((value for name, value in environment if name in _ENDPOINTS and value), "")
+        settings = _from_profile(variables)
+        endpoint = next((variables[name] for name in _ENDPOINTS if variables.get(name)), "")
         endpoint = settings.get("endpoint", endpoint)
-        if endpoint and not endpoint.startswith(("http://", "https://")):
+        parts = urlsplit(endpoint)
+        if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise MapError(f"AWS_ENDPOINT_URL {endpoint}: is no address; write https://HOST or http://HOST:PORT")
-        options["allow_http"] = endpoint.startswith("http://")
+        options["allow_http"] = parts.scheme == "http"
     try:
         return make(url, client_options=options, retry_config=BRIEF if brief else PATIENT, **settings)
     except (obstore.exceptions.BaseError, ValueError) as error:
@@ -90,24 +93,27 @@ def _client(url: str, environment: tuple[tuple[str, str], ...], brief: bool) -> 
         ) from None
 
 
-def _from_profile(environment: dict[str, str]) -> dict[str, Any]:
+def _from_profile(variables: Mapping[str, str]) -> dict[str, Any]:
     """Settings of the AWS profile that the environment names, where it has no keys itself."""
-    name = environment.get(WORK_PROFILE)
-    if not name and not environment.get("AWS_ACCESS_KEY_ID"):
-        name = environment.get("AWS_PROFILE")
+    name = variables.get(WORK_PROFILE)
+    if not name and not variables.get("AWS_ACCESS_KEY_ID"):
+        name = variables.get("AWS_PROFILE")
     if not name:
         return {}
     found = profile_values(name)
-    if environment.get(WORK_PROFILE) and not found.get("aws_access_key_id"):
+    settings: dict[str, Any] = {}
+    if all(found.get(key.lower()) for key in AWS_KEYS):
+        keys = {
+            "access_key_id": found["aws_access_key_id"],
+            "secret_access_key": found["aws_secret_access_key"],
+            "token": found.get("aws_session_token"),
+            "expires_at": None,
+        }
+        settings["credential_provider"] = lambda: keys  # instead of all that the environment has, tokens too
+    elif variables.get(WORK_PROFILE):
         raise MapError(f"{WORK_PROFILE} {name}: no keys of this profile in ~/.aws/credentials; add them or unset it")
-    names = {
-        "aws_access_key_id": "access_key_id",
-        "aws_secret_access_key": "secret_access_key",
-        "aws_session_token": "session_token",
-        "region": "region",
-        "endpoint_url": "endpoint",
-    }
-    return {names[key]: value for key, value in found.items() if key in names}
+    names = {"region": "region", "endpoint_url": "endpoint"}
+    return settings | {names[key]: value for key, value in found.items() if key in names}
 
 
 class Objects(ObjectStore[Client]):
@@ -179,10 +185,7 @@ def diagnosis(error: Exception) -> tuple[str, str]:
     """Cause of a failure and what to do, in a few words; of an answer only its code, since the rest may name keys."""
     said = str(error).partition("Debug source")[0]
     if "169.254." in said:  # where machines of Amazon's find their keys
-        return (
-            "there are no keys in the environment",
-            f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or {WORK_PROFILE}",
-        )
+        return "there are no keys in the environment", _SET
     status = re.search(r"status code: (\d{3}(?: [A-Z][a-z]+)*)", said)
     code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", said)
     answers = [found for found in (*(status.groups() if status else ()), *(code.groups() if code else ())) if found]
@@ -190,6 +193,8 @@ def diagnosis(error: Exception) -> tuple[str, str]:
         known = _ANSWERS.get(answers[-1]) or _ANSWERS.get(answers[0][:3])
         answer = ", ".join(answers)
         return (f"{known[0]} ({answer})", known[1]) if known else (f"the service answered {answer}", _LOOK)
+    if "incorrectly configured region" in said:
+        return _ANSWERS["PermanentRedirect"]
     if "error sending request" in said:
         host = re.search(r"https?://[^/\s]+", said)
         return f"the service {host[0] if host else ''} cannot be reached", _LOOK

@@ -223,6 +223,7 @@ def test_what_is_refused_is_named_before_the_run(
         ("s3://other/p", None, r"no such bucket \(404 Not Found, NoSuchBucket\); make it, or correct"),
         ("s3://bucket/p", "http://127.0.0.1:9", r"service http://127.0.0.1:9 cannot be reached; look at the address"),
         ("s3://bucket/p", "127.0.0.1:9", r"AWS_ENDPOINT_URL 127.0.0.1:9: is no address; write https://HOST"),
+        ("s3://bucket/p", "http://", r"AWS_ENDPOINT_URL http://: is no address; write https://HOST"),
         ("s3://", None, "is no place in an object storage; write s3://BUCKET"),
         ("ftp://host/p", None, "--work ftp://host/p: is no place in an object storage"),
         ("https://host/p", None, "--work https://host/p: is no place in an object storage"),
@@ -255,17 +256,15 @@ def test_keys_come_from_a_named_profile_and_from_nowhere_else(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-the-scenes")
     signed: list[str] = []
-    monkeypatch.setattr(
-        "object_server._Handler.log_message", lambda self, *_: signed.append(self.headers["Authorization"])
-    )
-    monkeypatch.setattr(
-        "object_server._Handler.log_request", lambda self, *_: signed.append(self.headers["Authorization"])
-    )
+    monkeypatch.setattr("object_server._Handler.log_message", lambda self, *_: signed.append(str(self.headers)))
+    monkeypatch.setattr("object_server._Handler.log_request", lambda self, *_: signed.append(str(self.headers)))
     monkeypatch.setenv(objects.WORK_PROFILE, "mine")
     check_store(Store.at("s3://bucket/p"))
     assert signed
     assert all("Credential=AKIAMINE/" in one and "/eu-north-1/s3/" in one for one in signed)
+    assert not any("of-the-scenes" in one for one in signed)
     monkeypatch.setenv(objects.WORK_PROFILE, "theirs")
     with pytest.raises(MapError, match=f"{objects.WORK_PROFILE} theirs: no keys of this profile"):
         check_store(Store.at("s3://bucket/p"))

@@ -24,11 +24,10 @@ def find_donors(period: Period, runs: Runs, out: Path, *, named: Sequence[Path])
     beside = [folder for _, folder in runs.standing() if folder != out]
     donors = [donor_of(cube_of(folder), str(folder), period) for folder in beside]
     for folder in named:
-        if not cube_of(folder).exists():
-            raise MapError(
-                f"--reuse {folder}: there is no cube at {cube_of(folder)}; name the --out of a run that kept it"
-            )
-        donors.append(donor_of(cube_of(folder), str(folder), period))
+        cube = cube_of(folder)
+        if not cube.exists():
+            raise MapError(f"--reuse {folder}: holds no cube ({cube}); name the --out of a run that kept its cube")
+        donors.append(donor_of(cube, str(folder), period))
     return [donor for donor in donors if donor is not None]
 
 
