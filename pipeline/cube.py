@@ -2,15 +2,12 @@
 
 import hashlib
 import math
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
@@ -21,6 +18,7 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.observe import composite_tile
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.stores import Store, StoreLike
 
 __all__ = ["composite_tile", "create_cube", "fits_cube", "open_cube", "tile_checksum", "write_tile"]
 
@@ -33,7 +31,7 @@ _CHUNK = 256
 
 
 def create_cube(
-    path: Path, grid: GeoBox, period: Period, *, tile_size: int, attrs: Mapping[str, Any] | None = None
+    store: StoreLike, grid: GeoBox, period: Period, *, tile_size: int, attrs: Mapping[str, Any] | None = None
 ) -> None:
     """Make the cube's store from a template: all metadata and coordinates, no pixels.
 
@@ -45,8 +43,8 @@ def create_cube(
 
     Parameters
     ----------
-    path
-        Of the store; must not exist.
+    store
+        Where it is to lie; must not exist.
     grid, period
         The map grid and the twelve months.
     tile_size
@@ -59,14 +57,15 @@ def create_cube(
     MapError
         A tile size above 256 that is no multiple of 16: it cannot be cut into chunks.
     FileExistsError
-        There is something at `path`.
+        There is something at `store`.
     """
     if tile_size < 1 or (tile_size > _CHUNK and tile_size % 16):
         raise MapError(
             f"tile size {tile_size}: cannot be cut into chunks; give --tile-size 1024, or another multiple of 16"
         )
-    if path.exists():
-        raise FileExistsError(f"{path} exists; remove it to make the cube anew")
+    store = Store.at(store)
+    if store.exists():
+        raise FileExistsError(f"{store} exists; remove it to make the cube anew")
     height, width = grid.shape
     shard = _shard(tile_size, height), _shard(tile_size, width)
     chunk = _chunk(shard[0]), _chunk(shard[1])
@@ -103,10 +102,8 @@ def create_cube(
         },
         attrs={"Conventions": "CF-1.11", **(attrs or {})},
     )
-    part = path.with_name(path.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
     template.to_zarr(
-        part,
+        store.to_zarr(),
         mode="w-",
         compute=False,
         consolidated=False,
@@ -118,19 +115,20 @@ def create_cube(
             "month": {"units": "days since 1970-01-01", "dtype": "int32"},
         },
     )
-    part.rename(path)  # a store is there whole or not at all
 
 
-def fits_cube(path: Path, grid: GeoBox, *, tile_size: int) -> bool:
+def fits_cube(store: StoreLike, grid: GeoBox, *, tile_size: int) -> bool:
     """Whether a store is a cube of this size, cut like this: its tiles can be written over one by one."""
     height, width = grid.shape
     shard = _shard(tile_size, height), _shard(tile_size, width)
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
-        shapes = {name: array_of(group, name).shape for name in ("reflectance", "clear", MADE_OF)}
-        cut = array_of(group, "reflectance").shards, array_of(group, "clear").chunks
-    except (OSError, KeyError, ValueError):
+        store = Store.at(store)
+        store.require()
+        arrays = {name: store.array(name) for name in ("reflectance", "clear", MADE_OF)}
+    except (FileNotFoundError, KeyError, ValueError):
         return False
+    shapes = {name: array.shape for name, array in arrays.items()}
+    cut = arrays["reflectance"].shards, arrays["clear"].chunks
     expected = {
         "reflectance": (12, len(BANDS), height, width),
         "clear": (12, height, width),
@@ -146,7 +144,7 @@ def month_marks(signatures: Sequence[str]) -> NDArray[np.uint64]:
 
 @profile.timed("writing")
 def write_tile(
-    path: Path,
+    store: StoreLike,
     tile: Tile,
     reflectance: NDArray[np.uint16],
     clear: NDArray[np.uint8],
@@ -160,7 +158,7 @@ def write_tile(
 
     Parameters
     ----------
-    path, tile
+    store, tile
         The store made by `create_cube`, and a tile of the same size.
     reflectance, clear
         (12, 10, y, x) uint16 and (12, y, x) uint8 of the tile.
@@ -177,14 +175,15 @@ def write_tile(
     ValueError
         Types, shapes or edges that do not fit the store.
     """
-    group = zarr.open_group(path, mode="r+", zarr_format=3)
-    for name, block in (("reflectance", reflectance), ("clear", clear)):
-        array = array_of(group, name)
+    store = Store.at(store)
+    blocks = [(store.array(name, "r+"), block) for name, block in (("reflectance", reflectance), ("clear", clear))]
+    made_of = store.array(MADE_OF, "r+")
+    for array, block in blocks:
         edges = array.shards or array.chunks
         expected = (*array.shape[:-2], *tile.shape)
         if block.shape != expected or block.dtype != array.dtype:
             raise ValueError(
-                f"tile {tile.key}: {name} is {block.dtype} {block.shape}, the store {path.name} takes "
+                f"tile {tile.key}: {array.basename} is {block.dtype} {block.shape}, the store {store.name} takes "
                 f"{array.dtype} {expected}"
             )
         for first, last, edge, length in (
@@ -193,25 +192,24 @@ def write_tile(
         ):
             if first % edge or last > length or (last != length and last - first != edge):
                 raise ValueError(
-                    f"tile {tile.key}: pixels {first}-{last} are not a whole shard of {edge} in {path.name}"
+                    f"tile {tile.key}: pixels {first}-{last} are not a whole shard of {edge} in {store.name}"
                 )
-    made_of = array_of(group, MADE_OF)
     made_of[:, tile.row, tile.col] = np.uint64(0)  # wiped first and written last: never said of half a tile
-    for name, block in (("reflectance", reflectance), ("clear", clear)):
-        array_of(group, name)[..., tile.y0 : tile.y1, tile.x0 : tile.x1] = block
+    for array, block in blocks:
+        array[..., tile.y0 : tile.y1, tile.x0 : tile.x1] = block
     if signatures is not None:
         made_of[:, tile.row, tile.col] = month_marks(signatures)
     return _checksum(reflectance, clear)
 
 
-def tile_checksum(path: Path, tile: Tile) -> str:
+def tile_checksum(store: StoreLike, tile: Tile) -> str:
     """Read a tile back and give its checksum."""
-    group = zarr.open_group(path, mode="r", zarr_format=3)
+    store = Store.at(store)
     window = (..., slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-    return _checksum(*(np.asarray(array_of(group, name)[window]) for name in ("reflectance", "clear")))
+    return _checksum(*(np.asarray(store.array(name)[window]) for name in ("reflectance", "clear")))
 
 
-def open_cube(path: Path) -> xr.Dataset:
+def open_cube(store: StoreLike) -> xr.Dataset:
     """Open a cube lazily, as the integers that are stored.
 
     Returns
@@ -223,11 +221,11 @@ def open_cube(path: Path) -> xr.Dataset:
     Raises
     ------
     MapError
-        No cube at `path`.
+        No cube at `store`.
     """
     try:
         cube: xr.Dataset = xr.open_zarr(
-            path,
+            Store.at(store).to_zarr(),
             consolidated=False,
             chunks=None,
             mask_and_scale=False,
@@ -237,7 +235,7 @@ def open_cube(path: Path) -> xr.Dataset:
         shard = cube["reflectance"].encoding["shards"]
         return cube.chunk({"month": -1, "band": -1, "y": shard[-2], "x": shard[-1]})
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise MapError(f"cube {path}: cannot be opened ({error}); make it again") from error
+        raise MapError(f"cube {store}: cannot be opened ({error}); make it again") from error
 
 
 def _checksum(*blocks: NDArray[Any]) -> str:
@@ -245,13 +243,6 @@ def _checksum(*blocks: NDArray[Any]) -> str:
     for block in blocks:
         digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
-
-
-def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """An array of a store, by its name; KeyError where there is none."""
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
 
 
 def _shard(tile_size: int, length: int) -> int:

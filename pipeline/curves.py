@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import zarr
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.windows import Window
 
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.pipeline.rasters import NO_VALUE
+from timesenmap.pipeline.stores import Store, StoreLike
 
 # As pictures carry it: NDVI in steps of 0.02, so 0..100, and 255 where a month was not seen.
 STEP = 0.02
@@ -59,7 +59,7 @@ def ndvi(red: NDArray[np.uint16], infrared: NDArray[np.uint16]) -> NDArray[np.ui
     return steps
 
 
-def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> Curves | None:
+def read_curves(cube: StoreLike, observations: Path, *, most: int | None = None) -> Curves | None:
     """Read the curves of a map's pixels from its cube; None where the cube was not kept.
 
     Only windows of the cube that hold a pixel to be kept are decoded. Which pixels are kept depends on the size of the
@@ -74,9 +74,10 @@ def read_curves(cube: Path, observations: Path, *, most: int | None = None) -> C
     most
         Points at most, ``MOST_POINTS`` by default; a larger map is thinned.
     """
-    if not cube.is_dir():
+    cube = Store.at(cube)
+    if not cube.exists():
         return None
-    reflectance = zarr.open_array(cube, path="reflectance", mode="r")
+    reflectance = cube.array("reflectance")
     _, _, height, width = reflectance.shape
     every = _thinning(height, width, most or MOST_POINTS)
     rows, columns = _kept(height, every), _kept(width, every)

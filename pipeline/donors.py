@@ -8,16 +8,15 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from timesenmap.pipeline import profile
-from timesenmap.pipeline.cube import MADE_OF, array_of, month_marks
+from timesenmap.pipeline.cube import MADE_OF, month_marks
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.period import Period
+from timesenmap.pipeline.stores import Store, StoreLike
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +35,23 @@ class Donor:
     covers : positions, in the period to be made, of the months it has
     """
 
-    store: Path
+    store: Store
     name: str
     covers: frozenset[int]
 
 
-def donor_of(store: Path, name: str, period: Period) -> Donor | None:
+def donor_of(store: StoreLike, name: str, period: Period) -> Donor | None:
     """Look whether a store is a cube that says what it is made of, with months of a period; None where it is not."""
+    store = Store.at(store)
     try:
-        group = zarr.open_group(store, mode="r", zarr_format=3)
-        array_of(group, MADE_OF)
-        days = np.asarray(array_of(group, "month")[:]).astype(int)
+        store.require()
+        store.array(MADE_OF)
+        days = np.asarray(store.array("month")[:]).astype(int)
     except (OSError, KeyError, ValueError):
         return None
     labels = [(dt.date(1970, 1, 1) + dt.timedelta(days=int(day))).strftime("%Y-%m") for day in days]
     covers = frozenset(period.labels.index(label) for label in labels if label in period.labels)
-    return Donor(store.absolute(), name, covers) if covers else None
+    return Donor(store, name, covers) if covers else None
 
 
 @profile.timed("reading")
@@ -88,13 +88,12 @@ def take_months(donors: Sequence[Donor], tile: Tile, signatures: Sequence[str]) 
     return taken
 
 
-def _read(store: Path, tile: Tile, wanted: dict[int, np.uint64]) -> dict[int, Month]:
+def _read(store: Store, tile: Tile, wanted: dict[int, np.uint64]) -> dict[int, Month]:
     """Months of a tile by their marks; none where another process wrote, or removed, the cube meanwhile."""
     places = _places(store, tile, wanted)
     if not places:
         return {}
-    group = zarr.open_group(store, mode="r", zarr_format=3)
-    reflectance, clear = array_of(group, "reflectance"), array_of(group, "clear")
+    reflectance, clear = store.array("reflectance"), store.array("clear")
     window = slice(tile.y0, tile.y1), slice(tile.x0, tile.x1)
     counts = np.asarray(clear[(slice(None), *window)])
     found = {
@@ -104,13 +103,13 @@ def _read(store: Path, tile: Tile, wanted: dict[int, np.uint64]) -> dict[int, Mo
     return found if _places(store, tile, wanted) == places else {}
 
 
-def _places(store: Path, tile: Tile, wanted: dict[int, np.uint64]) -> dict[int, int]:
+def _places(store: Store, tile: Tile, wanted: dict[int, np.uint64]) -> dict[int, int]:
     """Where in a cube the wanted months are, of those that all its tiles under this one hold."""
-    group = zarr.open_group(store, mode="r", zarr_format=3)
-    high, wide = array_of(group, "clear").chunks[1:]
+    store.require()
+    high, wide = store.array("clear").chunks[1:]
     rows = slice(tile.y0 // high, (tile.y1 - 1) // high + 1)
     cols = slice(tile.x0 // wide, (tile.x1 - 1) // wide + 1)
-    held = np.asarray(array_of(group, MADE_OF)[:, rows, cols]).reshape(12, -1)
+    held = np.asarray(store.array(MADE_OF)[:, rows, cols]).reshape(12, -1)
     places = {}
     for month, mark in wanted.items():
         here = np.nonzero((held == mark).all(axis=1))[0]

@@ -13,5 +13,9 @@ class LockedError(RuntimeError):
     """Another run holds the folder or the job: the message names who, where and since when (exit code 3)."""
 
 
+class StoreError(OSError):
+    """A store could not be read or written: the message names the object and the cause (exit code 1)."""
+
+
 class ClusterError(RuntimeError):
     """A cluster could not be had or went away; what was finished is kept (exit code 1)."""

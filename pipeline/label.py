@@ -7,10 +7,8 @@ descriptions travels in the graph, and a block's pixels do not depend on how the
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import zarr
@@ -24,7 +22,7 @@ from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question, answers
-from timesenmap.pipeline.stores import stored_bytes
+from timesenmap.pipeline.stores import Store, StoreLike, stored_bytes
 from timesenmap.pipeline.threads import threads_of_a_tile
 
 # Side of a block in pixels: 65,536 pixels are work for seconds, and their embeddings 100 MB.
@@ -35,45 +33,57 @@ _BLOCK = 256
 class CubeWindow:
     """Where a block finds its pixels: the cube's store, the calendar month (1-12) it begins with, the halo."""
 
-    store: str
+    store: Store
     first_month: int
     halo: int
 
     @classmethod
-    def of(cls, store: Path, period: Period, encoder: EncoderConfig) -> "CubeWindow":
+    def of(cls, store: StoreLike, period: Period, encoder: EncoderConfig) -> "CubeWindow":
         """Windows of a cube of `period`, as wide as an encoder's patch needs them."""
-        return cls(str(store), period.start.month, encoder.patch // 2)
+        return cls(Store.at(store), period.start.month, encoder.patch // 2)
 
     @property
     def tiles_around(self) -> int:
         """How many tiles around it a tile needs; a halo is narrower than the smallest tile."""
         return 1 if self.halo else 0
 
+    def open(self) -> "OpenCube":
+        """Open the cube, once for all windows of a tile."""
+        return OpenCube(self.store.array("reflectance"), self.first_month, self.halo)
+
+
+@dataclass(frozen=True)
+class OpenCube:
+    """A cube that is being read: its reflectance, and the rest as of `CubeWindow`."""
+
+    reflectance: zarr.Array[Any]
+    first_month: int
+    halo: int
+
     @profile.timed("reading")
     def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint16]:
         """Reflectance (12, 10, y + 2 halo, x + 2 halo) uint16 of a window; zero (missing) beyond the grid."""
-        array = zarr.open_array(self.store, path="reflectance", mode="r")
-        height, width = array.shape[2:]
+        height, width = self.reflectance.shape[2:]
         halo = self.halo
         top, bottom = max(y0 - halo, 0), min(y1 + halo, height)
         left, right = max(x0 - halo, 0), min(x1 + halo, width)
-        window = np.asarray(array[:, :, top:bottom, left:right])
+        window = np.asarray(self.reflectance[:, :, top:bottom, left:right])
         beyond = ((top - y0 + halo, y1 + halo - bottom), (left - x0 + halo, x1 + halo - right))
         return np.pad(window, ((0, 0), (0, 0), *beyond))
 
 
-def create_label_store(path: Path, shape: tuple[int, int], *, tile_size: int) -> None:
+def create_label_store(store: StoreLike, shape: tuple[int, int], *, tile_size: int) -> None:
     """Make the empty store of one prompt set: ``class`` and ``confidence`` (y, x) uint8, one chunk a tile."""
-    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group = Store.at(store).group("w-")
     chunks = (min(tile_size, shape[0]), min(tile_size, shape[1]))
     for name, fill in (("class", NO_CLASS), ("confidence", NO_CONFIDENCE)):
         group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", fill_value=fill, dimension_names=("y", "x"))
 
 
-def create_probability_store(path: Path, shape: tuple[int, int], *, classes: int, tile_size: int) -> None:
+def create_probability_store(store: StoreLike, shape: tuple[int, int], *, classes: int, tile_size: int) -> None:
     """Make the empty store of one prompt set's probabilities (class, y, x) uint8: a chunk a class, a shard a tile."""
     side = (min(tile_size, shape[0]), min(tile_size, shape[1]))
-    zarr.open_group(path, mode="w", zarr_format=3).create_array(
+    Store.at(store).group("w-").create_array(
         "probability",
         shape=(classes, *shape),
         chunks=(1, *side),
@@ -84,9 +94,9 @@ def create_probability_store(path: Path, shape: tuple[int, int], *, classes: int
     )
 
 
-def create_embedding_store(path: Path, shape: tuple[int, int], *, dim: int, tile_size: int) -> None:
+def create_embedding_store(store: StoreLike, shape: tuple[int, int], *, dim: int, tile_size: int) -> None:
     """Make the empty store of embeddings: ``embedding`` (y, x, d) int8 and ``scale`` (y, x) float32."""
-    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group = Store.at(store).group("w-")
     chunks = (min(tile_size, shape[0]), min(tile_size, shape[1]))
     group.create_array(
         "embedding",
@@ -100,7 +110,12 @@ def create_embedding_store(path: Path, shape: tuple[int, int], *, dim: int, tile
 
 
 def label_tile(
-    tile: Tile, cube: CubeWindow, encoder: EncoderRef, questions: Sequence[Question], *, embeddings: Path | None = None
+    tile: Tile,
+    cube: CubeWindow,
+    encoder: EncoderRef,
+    questions: Sequence[Question],
+    *,
+    embeddings: StoreLike | None = None,
 ) -> list[NDArray[np.uint8]]:
     """Label the pixels of a tile.
 
@@ -121,10 +136,10 @@ def label_tile(
         _label_block,
         tile,
         extra=(sum(question.layers for question in questions),),
-        cube=cube,
+        cube=cube.open(),
         encoder=encoder,
         questions=tuple(questions),
-        embeddings=None if embeddings is None else str(embeddings),
+        embeddings=None if embeddings is None else tuple(map(Store.at(embeddings).array, ("embedding", "scale"))),
     )
     return np.split(layers, np.cumsum([question.layers for question in questions])[:-1])
 
@@ -133,7 +148,7 @@ def embed_tile(
     tile: Tile, cube: CubeWindow, encoder: EncoderRef, *, dim: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Embed the pixels of a tile: (y, x, d) int8 and (y, x) float32 scale."""
-    packed = _over_blocks(_embed_packed, tile, extra=(dim + 4,), cube=cube, encoder=encoder)
+    packed = _over_blocks(_embed_packed, tile, extra=(dim + 4,), cube=cube.open(), encoder=encoder)
     embedding = np.ascontiguousarray(packed[:dim].transpose(1, 2, 0)).view(np.int8)
     scale = np.ascontiguousarray(packed[dim:].transpose(1, 2, 0)).view(np.float32)[..., 0]
     return embedding, scale
@@ -147,7 +162,7 @@ def _over_blocks(function: Any, tile: Tile, *, extra: tuple[int, ...], **options
         chunks=(*((n,) for n in extra), *blocks),
         dtype=np.uint8,
         meta=np.empty((0,) * (len(extra) + 2), np.uint8),
-        name=f"{function.__name__.strip('_')}-{tile.key}-{dask.base.tokenize(tile, options)}",
+        name=f"{function.__name__.strip('_')}-{tile.key}",
         tile=tile,
         **options,
     )
@@ -163,10 +178,10 @@ def _window(block_info: dict[Any, Any], tile: Tile) -> tuple[int, int, int, int]
 def _label_block(
     *,
     tile: Tile,
-    cube: CubeWindow,
+    cube: OpenCube,
     encoder: EncoderRef,
     questions: tuple[Question, ...],
-    embeddings: str | None,
+    embeddings: tuple[zarr.Array[Any], zarr.Array[Any]] | None,
     block_info: dict[Any, Any],
 ) -> NDArray[np.uint8]:
     y0, y1, x0, x1 = _window(block_info, tile)
@@ -174,43 +189,41 @@ def _label_block(
         vectors, kinds = _embedded(cube, encoder, (y0, y1, x0, x1))
     else:
         with profile.timed("reading"):
-            group = zarr.open_group(embeddings, mode="r")
-            window = (slice(y0, y1), slice(x0, x1))
-            stored = dequantise(np.asarray(group["embedding"][window]), np.asarray(group["scale"][window]))  # type: ignore[index]
+            embedding, scale = (np.asarray(array[y0:y1, x0:x1]) for array in embeddings)
+            stored = dequantise(embedding, scale)
             vectors = stored.reshape(-1, stored.shape[-1])
             kinds = np.arange(len(vectors)).reshape(y1 - y0, x1 - x0)
     with profile.timed("classifying"):
         return answers(vectors, questions)[:, kinds]
 
 
-def _embed_packed(
-    *, tile: Tile, cube: CubeWindow, encoder: EncoderRef, block_info: dict[Any, Any]
-) -> NDArray[np.uint8]:
+def _embed_packed(*, tile: Tile, cube: OpenCube, encoder: EncoderRef, block_info: dict[Any, Any]) -> NDArray[np.uint8]:
     vectors, kinds = _embedded(cube, encoder, _window(block_info, tile))
     stored, scale = quantise(vectors)
     packed = np.concatenate([stored.view(np.uint8), np.ascontiguousarray(scale[:, None]).view(np.uint8)], axis=1)
     return packed[kinds].transpose(2, 0, 1)
 
 
-def _embedded(cube: CubeWindow, encoder: EncoderRef, window: tuple[int, int, int, int]) -> Embedded:
+def _embedded(cube: OpenCube, encoder: EncoderRef, window: tuple[int, int, int, int]) -> Embedded:
     reflectance = cube.read(*window)
     with profile.timed("encoding"):
         return embed_block(reflectance, encoder_of(encoder), first_month=cube.first_month, halo=cube.halo)
 
 
 @profile.timed("writing")
-def write_embeddings(path: Path, tile: Tile, embedding: NDArray[np.int8], scale: NDArray[np.float32]) -> TileResult:
+def write_embeddings(
+    store: StoreLike, tile: Tile, embedding: NDArray[np.int8], scale: NDArray[np.float32]
+) -> TileResult:
     """Write a tile's embeddings whole into their region of the store."""
-    group = zarr.open_group(path, mode="r+")
     window = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-    group["embedding"][window] = embedding  # type: ignore[index]
-    group["scale"][window] = scale  # type: ignore[index]
+    for name, block in (("embedding", embedding), ("scale", scale)):
+        Store.at(store).array(name, "r+")[window] = block
     checksum = hashlib.sha256(embedding.tobytes() + scale.tobytes()).hexdigest()
-    return TileResult(checksum, {}, stored_bytes(path, tile, "embedding", "scale"))
+    return TileResult(checksum, {}, stored_bytes(store, tile, "embedding", "scale"))
 
 
 @profile.timed("writing")
-def write_labels(path: Path, tile: Tile, labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> TileResult:
+def write_labels(store: StoreLike, tile: Tile, labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> TileResult:
     """Write a tile's class and confidence (2, y, x) whole into the store; pixels outside the AOI become no data.
 
     The counts of the result are ``pixels`` (256: by class code), ``confidence_sum`` (256: by class code) and
@@ -218,10 +231,9 @@ def write_labels(path: Path, tile: Tile, labels: NDArray[np.uint8], inside: NDAr
     """
     classes = np.where(inside, labels[0], NO_CLASS).astype(np.uint8)
     confidence = np.where(inside, labels[1], NO_CONFIDENCE).astype(np.uint8)
-    group = zarr.open_group(path, mode="r+")
     window = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-    group["class"][window] = classes  # type: ignore[index]
-    group["confidence"][window] = confidence  # type: ignore[index]
+    for name, block in (("class", classes), ("confidence", confidence)):
+        Store.at(store).array(name, "r+")[window] = block
     sure = confidence != NO_CONFIDENCE
     counts = {
         "pixels": np.bincount(classes[inside], minlength=256),
@@ -230,16 +242,15 @@ def write_labels(path: Path, tile: Tile, labels: NDArray[np.uint8], inside: NDAr
     }
     checksum = hashlib.sha256(classes.tobytes() + confidence.tobytes()).hexdigest()
     sums = {name: [int(n) for n in values] for name, values in counts.items()}
-    return TileResult(checksum, sums, stored_bytes(path, tile, "class", "confidence"))
+    return TileResult(checksum, sums, stored_bytes(store, tile, "class", "confidence"))
 
 
 @profile.timed("writing")
 def write_probabilities(
-    path: Path, tile: Tile, probability: NDArray[np.uint8], inside: NDArray[np.bool_]
+    store: StoreLike, tile: Tile, probability: NDArray[np.uint8], inside: NDArray[np.bool_]
 ) -> TileResult:
     """Write a tile's probabilities (class, y, x) whole into the store; pixels outside the AOI become no data."""
     values = np.where(inside, probability, NO_CONFIDENCE).astype(np.uint8)
-    array = zarr.open_array(path, path="probability", mode="r+")
-    array[:, tile.y0 : tile.y1, tile.x0 : tile.x1] = values
-    size = stored_bytes(path, tile, "probability")
+    Store.at(store).array("probability", "r+")[:, tile.y0 : tile.y1, tile.x0 : tile.x1] = values
+    size = stored_bytes(store, tile, "probability")
     return TileResult(hashlib.sha256(values.tobytes()).hexdigest(), {}, size)

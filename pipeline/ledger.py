@@ -133,6 +133,12 @@ class Ledger:
             db.execute("DELETE FROM tile WHERE stage = ?", (stage,))
             db.execute("DELETE FROM taken WHERE stage = ?", (stage,))
 
+    def forget_all(self) -> bool:
+        """Forget all stages, where their stores are no longer those recorded; whether there were any."""
+        with self._connect() as db:
+            db.execute("DELETE FROM tile")
+            return db.execute("DELETE FROM stage").rowcount > 0
+
     def begin(self, stage: str, signature: str, tile_size: int) -> None:
         """Record that the store of a stage stands, ready for its tiles, none of which is done."""
         with self._connect() as db:

@@ -1,15 +1,14 @@
 """How much of the year was seen: months with a clear observation, by pixel and in sum."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from timesenmap.pipeline.aoi import Aoi
 from timesenmap.pipeline.grid import aoi_mask
+from timesenmap.pipeline.stores import Store
 
 OUTSIDE = 255
 
@@ -37,8 +36,8 @@ def count_observations(clear: NDArray[np.uint8], inside: NDArray[np.bool_]) -> d
 class Observations:
     """Months with a clear observation, (y, x) uint8 0..12 and 255 outside the AOI, read from the cube by slicing."""
 
-    def __init__(self, cube: Path, aoi: Aoi, grid: GeoBox) -> None:
-        self._clear = zarr.open_array(str(cube), path="clear", mode="r")
+    def __init__(self, cube: Store, aoi: Aoi, grid: GeoBox) -> None:
+        self._clear = cube.array("clear")
         self._aoi = aoi
         self._grid = grid
 

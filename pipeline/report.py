@@ -28,11 +28,11 @@ from timesenmap.pipeline.profile import PHASES
 from timesenmap.pipeline.rasters import NO_CLASS, NO_VALUE
 from timesenmap.pipeline.record import MapRecord, RunRecord, SceneRecord
 from timesenmap.pipeline.whole import write_whole
+from timesenmap.pipeline.workspace import stores_at
 
 _LONGEST = {"classes": 1600, "confidence": 800, "observations": 800}  # pixels of the embedded pictures
 _HISTOGRAM_STEP = 5  # percent a bar
 _UNSEEN = "no clear observation"
-CUBE = "work/cube.zarr"  # where a run keeps its cube (Workspace.cube)
 
 
 def write_report(out: Path, record: RunRecord) -> Path:
@@ -44,7 +44,7 @@ def render_report(out: Path, record: RunRecord) -> str:
     """Return the page of a run whose maps lie in ``out``."""
     script = _part("report.js")
     layers = _layers(out, record)
-    curves = read_curves(out / CUBE, out / record.observation_map)
+    curves = read_curves(stores_at(out, record.job.get("work")) / "cube.zarr", out / record.observation_map)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from timesenmap.pipeline.attempts import Errand, Executor, Here, Outcome, Work
@@ -13,7 +12,7 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.memory import give_back
-from timesenmap.pipeline.stores import remove_store
+from timesenmap.pipeline.stores import Store
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Stage:
 
     name: str
     signature: str
-    store: Path
+    store: Store
     create: Callable[[], None]
     stays: Callable[[], bool] = lambda: False
 
@@ -168,8 +167,7 @@ class TileRun:
                 )
             if not (self._ledger.is_begun(stage.name) and stage.stays()):  # begun: the store was made to its end
                 self._ledger.forget(stage.name)
-                remove_store(stage.store)
-                stage.store.parent.mkdir(parents=True, exist_ok=True)
+                stage.store.remove()
                 stage.create()
             self._ledger.begin(stage.name, stage.signature, self._tile_size)
         return self._ledger.done(stage.name)

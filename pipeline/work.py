@@ -7,7 +7,6 @@ worker should do it, where a cluster has several: ``reading`` or ``encoding``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 from odc.geo.geobox import GeoBox
@@ -31,7 +30,7 @@ from timesenmap.pipeline.maskers import Masker
 from timesenmap.pipeline.observations import count_observations
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
-from timesenmap.pipeline.stores import stored_bytes
+from timesenmap.pipeline.stores import Store, stored_bytes
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class CompositeWork:
     """
 
     phase: ClassVar = "reading"
-    store: Path
+    store: Store
     scenes: tuple[Scene, ...]
     grid: GeoBox
     aoi: Aoi
@@ -85,7 +84,7 @@ class EmbedWork:
     """Encodes every pixel of a tile of the cube and keeps the embeddings of `dim` numbers in `store`."""
 
     phase: ClassVar = "encoding"
-    store: Path
+    store: Store
     cube: CubeWindow
     encoder: EncoderRef
     dim: int
@@ -101,7 +100,7 @@ class Answer:
     """Where the answer to a question goes: class and confidence, or the probability of every class."""
 
     question: Question
-    store: Path
+    store: Store
     every_class: bool = False
 
     @property
@@ -125,7 +124,7 @@ class LabelWork:
     answers: Mapping[str, Answer]
     cube: CubeWindow
     encoder: EncoderRef
-    embeddings: Path | None
+    embeddings: Store | None
     grid: GeoBox
     aoi: Aoi
 

@@ -2,16 +2,30 @@
 
 import hashlib
 import json
+import logging
+import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from timesenmap.pipeline import locks
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
+from timesenmap.pipeline.stores import Store, check_store
 from timesenmap.pipeline.whole import write_whole
+
+log = logging.getLogger(__name__)
+
+OWNER = "owner.json"
+"""Mark beside the stores: whose they are."""
+
+_STORES = ("cube.zarr", "embeddings.zarr", "labels", "probabilities")
 
 
 def signature(**parts: object) -> str:
@@ -27,20 +41,21 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Workspace:
-    """An output folder that this process holds alone."""
+    """An output folder that this process holds alone, and the place of the stores that make a second run cheap."""
 
     out: Path
     ledger: Ledger
+    stores: Store
 
     @property
     def work(self) -> Path:
-        """Folder of the stores that make a second run cheap."""
+        """Folder of the ledger and of what else this process alone reads and writes."""
         return self.out / "work"
 
     @property
-    def cube(self) -> Path:
+    def cube(self) -> Store:
         """Store of the cube."""
-        return self.work / "cube.zarr"
+        return self.stores / "cube.zarr"
 
     @property
     def items(self) -> Path:
@@ -48,17 +63,17 @@ class Workspace:
         return self.work / "items.parquet"
 
     @property
-    def embeddings(self) -> Path:
+    def embeddings(self) -> Store:
         """Store of the embeddings, present with ``--keep-embeddings``."""
-        return self.work / "embeddings.zarr"
+        return self.stores / "embeddings.zarr"
 
-    def labels(self, prompt_set: str) -> Path:
+    def labels(self, prompt_set: str) -> Store:
         """Store of class and confidence of one prompt set, before they become COGs."""
-        return self.work / "labels" / f"{prompt_set}.zarr"
+        return self.stores / "labels" / f"{prompt_set}.zarr"
 
-    def probabilities(self, prompt_set: str) -> Path:
+    def probabilities(self, prompt_set: str) -> Store:
         """Store of the probability of every class of one prompt set, present with ``--probabilities``."""
-        return self.work / "probabilities" / f"{prompt_set}.zarr"
+        return self.stores / "probabilities" / f"{prompt_set}.zarr"
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
@@ -81,12 +96,79 @@ class Workspace:
         return checksum
 
 
-def check_folder(out: Path, place: Mapping[str, object]) -> None:
-    """Refuse a folder that is not ours to write in; nothing is created.
+def stores_at(out: Path, work: object = None) -> Store:
+    """Where the stores of a run lie: where its job says (`work`), or in ``work/`` of its output folder."""
+    return Store.at(str(work) if work else out / "work")
+
+
+def stores_of(out: Path) -> Store:
+    """Where the stores of an output folder lie, as the job beside the maps says."""
+    try:
+        job = yaml.safe_load((out / "job.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        job = None
+    return stores_at(out, job.get("work") if isinstance(job, dict) else None)
+
+
+def remove_stores(out: Path) -> bool:
+    """Remove the stores of an output folder, wherever they lie, the cube first; whether there were any.
+
+    The caller holds the folder. What others have put in the same place since is left.
+    """
+    stores = stores_of(out)
+    if _owner(stores).get("run") not in (None, _run_of(out)):
+        return False
+    there = [store for store in (stores / name for name in _STORES) if store.holds_anything()]
+    for store in there:
+        store.remove()
+    stores.delete(OWNER)
+    return bool(there)
+
+
+def check_folder(out: Path, place: Mapping[str, object], stores: Store | None = None) -> None:
+    """Refuse an output folder, or a place for its stores, that is not ours to write in; nothing is created.
 
     `place` says what the maps of the folder are maps of (AOI, grid, period): another prompt set, encoder or
-    catalogue may come to the same folder, another place or year may not.
+    catalogue may come to the same folder, another place or year may not. `stores` are in the folder's ``work/`` by
+    default.
     """
+    _check_out(out, place)
+    _check_owner(stores or stores_at(out), _run_of(out))
+
+
+def _check_owner(stores: Store, run: str | None) -> bool:
+    """Whether the stores are marked as this run's; MapError where they are another's."""
+    owner = _owner(stores)
+    if owner and owner.get("run") != run:
+        raise MapError(
+            f"--work {stores}: holds the stores of {owner.get('out')}; name another place, or remove what lies there"
+        )
+    return bool(owner)
+
+
+def mark_of(stores: Store) -> bytes | None:
+    """What the mark of the stores says as seen from here; MapError where they cannot be written from here."""
+    check_store(stores)
+    return stores.read(OWNER)
+
+
+def _owner(stores: Store) -> dict[str, Any]:
+    """Whose stores lie there, as the mark in them says; empty where nobody's do."""
+    mark = stores.read(OWNER)
+    try:
+        owner = json.loads(mark) if mark else {}
+    except ValueError:
+        owner = {"out": "something else"}
+    return owner if isinstance(owner, dict) else {"out": "something else"}
+
+
+def _run_of(out: Path) -> str | None:
+    """Name of an output folder that stays when it is moved; None where it has none yet."""
+    ledger_path = out / "work" / "ledger.sqlite"
+    return Ledger(ledger_path).note("run") if ledger_path.is_file() else None
+
+
+def _check_out(out: Path, place: Mapping[str, object]) -> None:
     if out.exists() and not out.is_dir():
         msg = f"--out {out}: is a file; name a folder"
         raise MapError(msg)
@@ -127,14 +209,35 @@ def _short(value: object) -> str:
 
 
 @contextmanager
-def open_workspace(out: Path, place: Mapping[str, object]) -> Iterator[Workspace]:
-    """Hold the output folder for one run: checked, locked, with its ledger.
+def open_workspace(out: Path, place: Mapping[str, object], stores: Store | None = None) -> Iterator[Workspace]:
+    """Hold the output folder for one run: checked, locked, with its ledger; its stores marked as its own.
 
-    Raises MapError where the folder is another job's, LockedError where another run is at work in it.
+    Raises MapError where the folder or the place of its stores is another job's, LockedError where another run is at
+    work in it.
     """
-    check_folder(out, place)
+    stores = stores or stores_at(out)
+    check_folder(out, place, stores)
     (out / "work").mkdir(parents=True, exist_ok=True)
     with locks.held(out / "work" / "lock", f"--out {out}"):
         ledger = Ledger(out / "work" / "ledger.sqlite")
         ledger.keep_note("place", json.dumps(place, default=str))
-        yield Workspace(out, ledger)
+        _claim(stores, out, ledger)
+        yield Workspace(out, ledger, stores)
+
+
+def _claim(stores: Store, out: Path, ledger: Ledger) -> None:
+    """Mark the place of the stores as this folder's; what was recorded of stores elsewhere no longer holds."""
+    run = ledger.note("run") or uuid.uuid4().hex
+    ledger.keep_note("run", run)
+    where = "" if stores == stores_at(out) else str(stores)
+    before = ledger.note("stores") or ""
+    if where != before:
+        if ledger.forget_all():
+            log.warning(
+                "stores are made anew in %s; those of earlier runs are left in %s", stores, before or out / "work"
+            )
+        ledger.keep_note("stores", where)
+    if not _check_owner(stores, run):
+        mark = {"run": run, "out": f"{out.absolute()} on {socket.gethostname()}"}
+        stores.write_new(OWNER, json.dumps(mark).encode())
+        _check_owner(stores, run)  # another may have been faster

@@ -104,9 +104,17 @@ def few_words(folder: Path) -> Path:
 
 
 def kill_again_and_again(
-    flags: Sequence[object], folder: Path, *, kills: int, seed: int, begun: Path | None = None
+    flags: Sequence[object],
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    begun: Path | None = None,
+    work: str | None = None,
 ) -> Counter[str]:
     """Kill runs, go on in the same folder until it is finished, and compare with a run that was left alone.
+
+    The stores of the killed runs lie under `work`, where that is given; those of the other in its own folder.
 
     In every folder runs are killed in the cube (twice), the labels, the maps and the description, each at a moment
     drawn from as long as the stage took undisturbed; then one is left to finish. Folders follow until there were
@@ -125,10 +133,11 @@ def kill_again_and_again(
         expected = what_must_be_the_same(alone)
         for number in count():
             out = folder / f"killed-{number}"
+            where = ["--out", out] if work is None else ["--out", out, "--work", f"{work}/{out.name}"]
             if begun is not None:
                 shutil.copytree(begun, out)
             for attempt, aim in enumerate(_AIMS):
-                run = server.start([*flags, "--out", out], folder / f"{out.name}-{attempt}.log")
+                run = server.start([*flags, *where], folder / f"{out.name}-{attempt}.log")
                 run.wait_for(aim)
                 time.sleep(draw.random() * seconds[aim])
                 os.kill(run.pid, signal.SIGKILL)
@@ -136,9 +145,9 @@ def kill_again_and_again(
                 assert code in (0, -signal.SIGKILL), run.log.read_text()
                 hit[landed] += code != 0
             log = folder / f"{out.name}-finished.log"
-            assert server.start([*flags, "--out", out], log).end() == 0, log.read_text()
+            assert server.start([*flags, *where], log).end() == 0, log.read_text()
             assert what_must_be_the_same(out) == expected, f"{out} differs from {alone}"
-            assert _files_in(out) == _files_in(alone)
+            assert work or _files_in(out) == _files_in(alone)
             if hit.total() >= kills and set(_AIMS) <= set(hit):
                 return hit
             assert number < kills, f"the kills do not hit every stage: {hit}"

@@ -20,6 +20,8 @@ from timesenmap.pipeline.encode import EncoderRef
 from timesenmap.pipeline.errors import ClusterError, MapError
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.on_cluster import OnCluster
+from timesenmap.pipeline.stores import Store
+from timesenmap.pipeline.workspace import OWNER
 from timesenmap.workflows import cluster, cluster_kinds, cluster_spec
 from timesenmap.workflows.cluster import Place, open_cluster
 from timesenmap.workflows.cluster_kinds import KINDS, client_of
@@ -275,6 +277,30 @@ def test_a_gpu_that_is_asked_for_must_be_there(
     real = worker.facts()
     monkeypatch.setattr(worker, "facts", lambda: dataclasses.replace(real, device="cpu"))
     assert "gpu is asked for, and none of 2 workers has a GPU" in refused(str(path))
+
+
+def test_workers_that_do_not_see_the_stores_are_refused(
+    scheduler: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of one machine, or keys that only one machine has."""
+    stores = Store.at(tmp_path)
+    assert stores.write_new(OWNER, b"mine")
+
+    def refused(stores: Store) -> None:
+        raise MapError(f"--work {stores}: writing an object failed: access is refused")
+
+    with open_cluster(scheduler.scheduler_address) as place:
+        place.require_stores(stores)
+        monkeypatch.setattr(cluster, "mark_of", lambda stores: None)
+        with pytest.raises(
+            MapError, match=r"worker tcp://.* does not see what is written there; name a folder that all"
+        ):
+            place.require_stores(stores)
+        monkeypatch.setattr(cluster, "mark_of", refused)
+        with pytest.raises(
+            MapError, match=r"on worker tcp://.*: --work .*: writing an object failed: access is refused"
+        ):
+            place.require_stores(stores)
 
 
 def test_all_tiles_are_encoded_alike() -> None:

@@ -15,7 +15,7 @@ from timesenmap.pipeline.cube import create_cube, fits_cube, write_tile
 from timesenmap.pipeline.donors import Donor, donor_of, take_months
 from timesenmap.pipeline.grid import Tile, tiles
 from timesenmap.pipeline.period import Period
-from timesenmap.pipeline.stores import remove_store
+from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.workspace import signature
 
 GRID = GeoBox((70, 90), rasterio.Affine(10, 0, 600000, 0, -10, 5600040), "EPSG:32631")
@@ -92,7 +92,7 @@ def test_donors_are_asked_in_turn_for_what_is_missing(tmp_path: Path) -> None:
     """Each has some of the tiles, or of the months; one that covers nothing that is missing is not opened."""
     first = cube(tmp_path / "first.zarr", without=5)
     second = cube(tmp_path / "second.zarr", period=Period.of(start="2020-09"))
-    gone = Donor(tmp_path / "gone.zarr", "gone", frozenset(range(8, 12)))
+    gone = Donor(Store.at(tmp_path / "gone.zarr"), "gone", frozenset(range(8, 12)))
     tile = tiles(GRID, 32)[0]
     taken = take_months([first, second, gone], tile, signatures_of(NOW))
     assert {month: source for month, (_, source) in taken.items()} == {
@@ -139,11 +139,11 @@ def test_a_cube_that_cannot_be_read_is_said_and_done_without(
 ) -> None:
     broken, whole = cube(tmp_path / "broken.zarr"), cube(tmp_path / "whole.zarr")
     if harm == "removed":
-        shutil.rmtree(broken.store)
+        shutil.rmtree(broken.store.location)
     elif harm == "half removed":
-        (broken.store / "zarr.json").unlink()
+        broken.store.delete("zarr.json")
     else:
-        for shard in broken.store.glob("reflectance/c/**/*"):
+        for shard in Path(broken.store.location).glob("reflectance/c/**/*"):
             if shard.is_file():
                 shard.write_bytes(shard.read_bytes()[:-100])
     tile = tiles(GRID, 32)[4]
@@ -158,7 +158,7 @@ def test_what_is_no_donor(tmp_path: Path) -> None:
     create_cube(tmp_path / "cube.zarr", GRID, Period.of(start="2018-01"), tile_size=32)
     assert donor_of(tmp_path / "cube.zarr", "other months", NOW) is None
     donor = cube(tmp_path / "old.zarr")
-    shutil.rmtree(donor.store / "made_of")  # as earlier versions wrote it
+    (donor.store / "made_of").remove()  # as earlier versions wrote it
     assert donor_of(donor.store, "old", NOW) is None
     assert not fits_cube(donor.store, GRID, tile_size=32)
 
@@ -176,11 +176,11 @@ def test_a_removal_that_was_cut_short_leaves_no_store(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            remove_store(donor.store)
-    assert any(donor.store.rglob("c/*"))
+            donor.store.remove()
+    assert any(Path(donor.store.location).rglob("c/*"))
     assert donor_of(donor.store, "half", NOW) is None
     assert not fits_cube(donor.store, GRID, tile_size=32)
     assert take_months([donor], tiles(GRID, 32)[0], signatures_of(NOW)) == {}
-    remove_store(donor.store)
-    remove_store(donor.store)
+    donor.store.remove()
+    donor.store.remove()
     assert not donor.store.exists()

@@ -23,6 +23,7 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.label import CubeWindow, embed_tile, label_tile
 from timesenmap.pipeline.question import Question
+from timesenmap.pipeline.stores import Store
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +122,8 @@ def test_patches_see_their_neighbours(tmp_path: Path) -> None:
     cube = _cube((16, 16))
     store = zarr.open_group(tmp_path / "cube.zarr", mode="w")
     store.create_array("reflectance", data=cube)
-    window = CubeWindow(str(tmp_path / "cube.zarr"), first_month=1, halo=2)
-    found = _embed(window.read(4, 12, 0, 10), encoder, halo=2)
+    window = CubeWindow(Store.at(tmp_path / "cube.zarr"), first_month=1, halo=2)
+    found = _embed(window.open().read(4, 12, 0, 10), encoder, halo=2)
     series = np.pad(cube, ((0, 0), (0, 0), (2, 2), (2, 2)))[:, :, 6:11, 3:8].astype(np.float32)  # around y=6, x=3
     series = np.where(series == 0, np.nan, series / np.float32(10_000))
     assert np.array_equal(found[6 - 4, 3], encoder.embed(series[None])[0])
@@ -167,7 +168,7 @@ def test_labels_do_not_depend_on_how_the_area_was_cut(tmp_path: Path, precision:
     ref = EncoderRef(str(path), encoder.sha256, "cpu", precision)
     store = zarr.open_group(tmp_path / "cube.zarr", mode="w")
     store.create_array("reflectance", data=_cube((300, 70)))
-    window = CubeWindow(str(tmp_path / "cube.zarr"), first_month=12, halo=0)
+    window = CubeWindow(Store.at(tmp_path / "cube.zarr"), first_month=12, halo=0)
     # An untrained encoder puts all pixels close together: nine of them are the classes, told apart sharply.
     classes = _embed(_cube((8, 9), seed=9), encoder, first_month=12)[0]
     question = Question("made-up", classes, tuple(range(1, 10)), 0.001)
@@ -188,7 +189,7 @@ def test_embedded_tile_is_the_quantised_block(encoder: Encoder, tmp_path: Path) 
     cube = _cube((40, 30))
     zarr.open_group(tmp_path / "cube.zarr", mode="w").create_array("reflectance", data=cube)
     ref = EncoderRef(str(path), encoder.sha256, "cpu", "float32")
-    window = CubeWindow(str(tmp_path / "cube.zarr"), first_month=1, halo=0)
+    window = CubeWindow(Store.at(tmp_path / "cube.zarr"), first_month=1, halo=0)
     embedding, scale = embed_tile(Tile(0, 0, 8, 24, 0, 30), window, ref, dim=encoder.dim)
     wanted, wanted_scale = quantise(_embed(cube[:, :, 8:24], encoder))
     assert np.array_equal(embedding, wanted)

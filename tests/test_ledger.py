@@ -1,5 +1,6 @@
 """The ledger remembers what was finished, and only that."""
 
+import multiprocessing
 import sqlite3
 from pathlib import Path
 
@@ -109,3 +110,44 @@ def test_ledger_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     assert ledger.done("cube") == {"a", "b"}
     assert ledger.spent({"cube"}, {"map.tif"}) == Spent(3.0, {"rest": 2.0, "reading": 1.0}, 3, 5)
     assert ledger.file_signature("map.tif") == ("sig", "sha")
+
+
+def _write_tiles(path: Path, writer: int, count: int, ready: "multiprocessing.synchronize.Barrier") -> None:
+    """What a process of its own does: finish tiles of a stage of its own, and fail and finish those all share."""
+    ledger = Ledger(path)
+    ready.wait(60)
+    ledger.begin(f"labels:{writer}", "s1", 64)
+    for number in range(count):
+        ledger.finish(
+            f"labels:{writer}", f"r{number:04d}c0000", TileResult(f"{writer}", {"pixels": [number]}), Spent(0.1)
+        )
+        ledger.fail("cube", f"r{number:04d}c0000", f"writer {writer}", 0.1)
+        ledger.finish("cube", f"r{number:04d}c0001", TileResult("same", {"pixels": [1]}, 10), Spent(1.0))
+    ledger.complete(f"labels:{writer}")
+
+
+def test_several_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    """Only the process of a run writes; that others may is what lets people look, and mend, while it does."""
+    writers, count = 4, 25
+    path = tmp_path / "ledger.sqlite"
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(writers)
+    processes = [context.Process(target=_write_tiles, args=(path, n, count, ready)) for n in range(writers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * writers
+    ledger = Ledger(path)
+    for writer in range(writers):
+        state = ledger.stage(f"labels:{writer}", "s1")
+        assert state is not None
+        assert state.complete
+        assert ledger.totals(f"labels:{writer}") == {"pixels": [sum(range(count))]}
+        assert set(ledger.checksums(f"labels:{writer}").values()) == {str(writer)}
+    assert ledger.totals("cube") == {"pixels": [count]}
+    with sqlite3.connect(path) as db:
+        attempts = db.execute("SELECT attempts FROM tile WHERE stage = 'cube'").fetchall()
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+    assert attempts == [(writers,)] * 2 * count  # every attempt of every writer counted

@@ -15,6 +15,7 @@ from timesenmap.pipeline.errors import ClusterError, MapError
 from timesenmap.pipeline.grid import tiles
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.on_cluster import OnCluster, phases
+from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.tiling import Stage, TileRun, TilesFailedError
 from timesenmap.pipeline.worker import SetUp, facts
 from timesenmap.workflows.cluster_kinds import client_of
@@ -142,7 +143,7 @@ def test_a_run_that_ends_early_takes_back_what_is_under_way(client: Client, tmp_
 def test_the_ledger_has_what_each_worker_did(client: Client, tmp_path: Path) -> None:
     """Failed tiles are told with their reasons; the next run does these alone."""
     ledger, store = Ledger(tmp_path / "ledger.sqlite"), tmp_path / "store"
-    stage = Stage("cube", "s1", store, store.mkdir)
+    stage = Stage("cube", "s1", Store.at(store), store.mkdir)
     work = Told(store, {KEYS[3]: ("error", 3)}, seconds=0.05)
 
     def run() -> None:

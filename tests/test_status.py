@@ -318,8 +318,10 @@ def test_a_row_that_was_torn_by_a_kill_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_lines_and_panel_say_the_same(tmp_path: Path) -> None:
+    """Tiles that one thing broke share a line; the first twenty are shown, or all."""
+    why = ["OSError: [red]\nscene 0", "OSError: scene 1"]
     rows = [
-        *(tile("cube", f"r{n:04d}c0000", n, state="failed", error=f"OSError: [red]\nscene {n}") for n in range(25)),
+        *(tile("cube", f"r{n:04d}c0000", n, state="failed", error=why[n % 2], attempts=1 + n // 24) for n in range(25)),
         tile("cube", "r0030c0000", 30, worker="tcp://w2"),
     ]
     run = standing(view(tmp_path, stages=[stage("cube", "c1")], tiles=rows), 40)
@@ -327,17 +329,30 @@ def test_lines_and_panel_say_the_same(tmp_path: Path) -> None:
     assert "out: running on h (process 7) since 2023-11-14 22:13:20 UTC" in plain
     assert "here, 2021-01 to 2021-12, land-cover, crops" in plain
     assert "failed (25, the first 20; --all shows all):" in plain
-    assert "  cube r0003c0000, tried once: OSError: [red] scene 3" in plain
-    assert "scene 19" in plain
-    assert "scene 20" not in plain
-    assert "scene 24" in "\n".join(lines(run, shown=None))
+    even, odd = (", ".join(f"r{n:04d}c0000" for n in range(first, 20, 2)) for first in (0, 1))
+    assert f"  cube {even}, tried once: OSError: [red] scene 0" in plain
+    assert f"  cube {odd}, tried once: OSError: scene 1" in plain
+    assert "r0020c0000" not in plain
+    assert "  cube r0024c0000, tried 2 times: OSError: [red] scene 0" in "\n".join(lines(run, shown=None))
     assert "cube r0030c0000 on tcp://w2 10.0 s" in plain
-    console = Console(width=200, force_terminal=True, color_system=None)
+    console = Console(width=400, force_terminal=True, color_system=None)
     with console.capture() as capture:
         console.print(panel(run))
     shown = capture.get()
     for line in plain.splitlines():
         assert " ".join(line.split()) in " ".join(shown.split())
+
+
+def test_the_reason_of_a_failure_is_shown_once(tmp_path: Path) -> None:
+    """By the failed tiles where there are some; else in a line of its own."""
+    known = view(tmp_path, stages=[stage("cube", "c1")], state="failed")
+    note = json.dumps({**json.loads(known.notes["run"]), "error": "no\nroom on the disk"})
+    known = replace(known, notes={**known.notes, "run": note})
+    assert lines(standing(known, 9, held=False))[2] == "no room on the disk"
+    broken = replace(known, tiles=(tile("cube", "r0000c0000", 5, state="failed", error="OSError: no room"),))
+    said = "\n".join(lines(standing(broken, 9, held=False)))
+    assert said.count("room") == 1
+    assert "run the same command again to go on, with --retry-failed to do just what failed" in said
 
 
 def test_make_map_from_first_tile_to_the_end(

@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.grid import Tile, tiles
 from timesenmap.pipeline.ledger import Ledger, TileResult
+from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.tiling import Stage, TileRun, TilesFailedError, Work
 
 GRID = GeoBox.from_bbox((500000, 5600000, 500960, 5600640), crs="EPSG:32631", resolution=10)
@@ -30,7 +31,7 @@ class Bench:
             self.made += 1
             self.store.mkdir()
 
-        return Stage(name, signature, self.store, create)
+        return Stage(name, signature, Store.at(self.store), create)
 
     def run(
         self,
@@ -204,7 +205,7 @@ def test_the_next_stage_leaves_out_what_waits_for_a_failed_tile(
         works: dict[str, tuple[Work, int]] = {"cube": (cube, 0), "labels": (labels, reach)}
         for name, (work, needs) in works.items():
             store = tmp_path / name
-            tile_run.run([Stage(name, "s", store, store.mkdir)], work=work, advance=silent, reach=needs)
+            tile_run.run([Stage(name, "s", Store.at(store), store.mkdir)], work=work, advance=silent, reach=needs)
         tile_run.require_all()
 
     with pytest.raises(TilesFailedError, match=f"{len(left_out)} of 24 tiles are not done.*cube r0001c0001: poisoned"):
@@ -248,7 +249,7 @@ def test_stages_sharing_a_pass_do_only_what_each_lacks(tmp_path: Path) -> None:
         return {name: TileResult(name, {}) for name in wanted}
 
     def stage(name: str) -> Stage:
-        return Stage(name, "s", tmp_path / name, (tmp_path / name).mkdir)
+        return Stage(name, "s", Store.at(tmp_path / name), (tmp_path / name).mkdir)
 
     def run(*names: str) -> None:
         asked.clear()

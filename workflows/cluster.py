@@ -12,7 +12,9 @@ from timesenmap.pipeline.attempts import Executor, Here
 from timesenmap.pipeline.encode import EncoderRef
 from timesenmap.pipeline.errors import ClusterError, MapError
 from timesenmap.pipeline.on_cluster import OnCluster, phases, workers_of
+from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.worker import Facts, SetUp, facts, facts_as_dict, in_words
+from timesenmap.pipeline.workspace import OWNER, mark_of
 from timesenmap.workflows.cluster_kinds import client_of
 from timesenmap.workflows.cluster_spec import ClusterSpec, read_cluster
 
@@ -28,11 +30,26 @@ class Place:
     executor : does them
     encoding : device and precision of those who encode; None is as this process does
     dashboard : address of Dask's dashboard, or empty
+    client : connected to the cluster; None where there is none
     """
 
     executor: Executor
     encoding: tuple[str, str] | None = None
     dashboard: str = ""
+    client: Client | None = None
+
+    def require_stores(self, stores: Store) -> None:
+        """Refuse workers that do not see the stores of the run, or may not write there, before any tile begins."""
+        mine = stores.read(OWNER)
+        answers: dict[str, Any] = self.client.run(mark_of, stores, on_error="return") if self.client else {}
+        for worker, answer in answers.items():
+            if isinstance(answer, BaseException):
+                raise MapError(f"on worker {worker}: {answer}")
+            if answer != mine:
+                raise MapError(
+                    f"--work {stores}: worker {worker} does not see what is written there; name a folder that all "
+                    "workers share, or an object storage (s3://BUCKET/FOLDER)"
+                )
 
     def encoder(self, here: EncoderRef) -> EncoderRef:
         """The encoder as those load it who encode."""
@@ -74,7 +91,7 @@ def open_cluster(value: str) -> Iterator[Place]:
             len(found), expected, device, precision, dashboard or "none",
         )  # fmt: skip
         executor = OnCluster(client, expected=expected, resources=phases(declared), patience=spec.patience)
-        yield Place(executor, (device, precision), dashboard)
+        yield Place(executor, (device, precision), dashboard, client)
 
 
 def _await_workers(client: Client, value: str, spec: ClusterSpec) -> None:

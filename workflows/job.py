@@ -14,8 +14,9 @@ from timesenmap.pipeline.grid import default_tile_size
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.sheets import SHEET
+from timesenmap.pipeline.stores import Store, is_url
 from timesenmap.workflows.cluster_spec import LOCAL
-from timesenmap.workflows.runs import Runs, checked_out
+from timesenmap.workflows.runs import Runs, check_placeholders, checked_out, has_placeholder, in_period
 
 DEFAULT_CATALOG = "earth-search-c1"
 
@@ -39,6 +40,14 @@ def _sheet_size(value: int) -> int:
         msg = f"{value} is not a multiple of {BLOCK}"
         raise ValueError(msg)
     return value
+
+
+def _work(value: str | None) -> str | None:
+    """Make a path absolute: it is read again by other commands, and by workers elsewhere."""
+    if value is None:
+        return None
+    check_placeholders(value)
+    return str(Store.at(value if is_url(value) else Path(value).expanduser()))
 
 
 def _one_or_many(value: Any) -> Any:
@@ -88,6 +97,11 @@ class Job(BaseModel):
     out: Annotated[Path, AfterValidator(checked_out)] = Field(
         description="output folder; {start} and {end} in it stand for the first and the last month (YYYY-MM): a folder "
         "for each period"
+    )
+    work: Annotated[str | None, AfterValidator(_work)] = Field(
+        None,
+        description="where cube, labels and embeddings lie: a folder that all workers see, or s3://bucket/prefix, with "
+        "{start} and {end} as in --out; default: work/ in the output folder",
     )
     reuse: Annotated[tuple[Path, ...], BeforeValidator(_one)] = Field(
         (),
@@ -180,6 +194,9 @@ class Job(BaseModel):
             if getattr(self, name) is not None and not Runs(self.out).many:
                 msg = f"{name} needs a folder for each period: give out with {{start}} or {{end}}, as in maps/{{start}}"
                 raise ValueError(msg)
+        if self.work is not None and Runs(self.out).many and not has_placeholder(self.work):
+            msg = f"work {self.work} needs {{start}} or {{end}}, too, as out has: a place for each period"
+            raise ValueError(msg)
         return self
 
     def settled(self, today: dt.date | None = None) -> Self:
@@ -191,11 +208,13 @@ class Job(BaseModel):
         start = self.start
         if start == LATEST:
             start = Period.latest(today or dt.datetime.now(dt.UTC).date()).labels[0]
-        folder = self.out
+        folder, work = self.out, self.work
         if Runs(self.out).many:
             folder = Runs(self.out).folder(Period.of(self.year, start))
+        if work is not None and has_placeholder(work):
+            work = in_period(work, Period.of(self.year, start))
         return self.model_copy(
-            update={"start": start, "out": folder, "reuse": (), "keep_runs": None, "keep_work": None}
+            update={"start": start, "out": folder, "work": work, "reuse": (), "keep_runs": None, "keep_work": None}
         )
 
     def to_yaml(self) -> str:

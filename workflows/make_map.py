@@ -36,6 +36,7 @@ from timesenmap.pipeline.maskers import classes_set_aside, load_masker
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
 from timesenmap.pipeline.record import RunRecord
+from timesenmap.pipeline.stores import Store, check_store
 from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
@@ -93,14 +94,17 @@ def make_map(
     limit_block_cache()
     account.job = job = asked.settled(today)
     runs.require_idle(job.out)
+    if job.work is not None:
+        check_store(Store.at(job.work))
     account.plan = plan = prepare(job, stages)
     plan.require_credentials()
     if retry_failed:
         require_failed(job.out)
     donors = find_donors(plan.period, runs, job.out, named=asked.reuse)
     with runs.held():
-        with open_workspace(job.out, plan.place) as workspace, open_cluster(job.cluster) as cluster:
+        with open_workspace(job.out, plan.place, plan.stores) as workspace, open_cluster(job.cluster) as cluster:
             account.workspace = workspace
+            cluster.require_stores(workspace.stores)
             plan = replace(plan, encoder=cluster.encoder(plan.encoder))
             with announced(workspace.ledger, announcement_of(plan)):
                 workspace.write_text("job.yaml", job.to_yaml())
@@ -169,7 +173,7 @@ def prepare(job: Job, stages: Stages) -> Plan:
         )
         plan.require_scenes()
         plan.require_names()
-        check_folder(job.out, plan.place)
+        check_folder(job.out, plan.place, plan.stores)
         advance(1)
     with stages.stage("prompts", len(prompt_sets), "set") as advance:
         questions = []

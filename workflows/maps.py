@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import zarr
-
 from timesenmap.pipeline import rasters, sheets
 from timesenmap.pipeline.cog import Raster, levels_of
 from timesenmap.pipeline.grid import Tile
@@ -61,17 +59,17 @@ def file_signatures(plan: Plan) -> dict[str, str]:
 def maps_of(plan: Plan, workspace: Workspace) -> Iterator[Map]:
     """Maps of a run whose tiles are all done, in the order of ``plan.map_names``."""
     for prompts in plan.prompt_sets:
-        store = str(workspace.labels(prompts.name))
+        store = workspace.labels(prompts.name)
         tags = tags_of(plan, prompts)
         classes = partial(
             rasters.write_class_map, classes=plan.legend(prompts), tags=tags | unknown_tags(plan, prompts)
         )
-        yield Map(prompts.name, zarr.open_array(store, path="class", mode="r"), classes)
+        yield Map(prompts.name, store.array("class"), classes)
         confidence = partial(rasters.write_confidence_map, tags=tags)
-        values = zarr.open_array(store, path="confidence", mode="r")
+        values = store.array("confidence")
         yield Map(f"{prompts.name}.confidence", values, confidence)
         if plan.job.probabilities:
-            values = zarr.open_array(workspace.probabilities(prompts.name), path="probability", mode="r")
+            values = workspace.probabilities(prompts.name).array("probability")
             probability = partial(rasters.write_probability_map, classes=prompts.classes, tags=tags)
             yield Map(f"{prompts.name}.probability", values, probability)
     tags = tags_of(plan)

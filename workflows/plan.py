@@ -21,7 +21,8 @@ from timesenmap.pipeline.maskers import Masker
 from timesenmap.pipeline.months import month_signatures
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
-from timesenmap.pipeline.workspace import signature
+from timesenmap.pipeline.stores import Store
+from timesenmap.pipeline.workspace import signature, stores_at
 from timesenmap.workflows.job import Job
 
 _NO_PROFILE = ", nor does AWS_PROFILE name a profile with these keys"
@@ -51,6 +52,11 @@ class Plan:
     def pixels(self) -> int:
         """Pixels of all tiles."""
         return sum(tile.pixels for tile in self.tiles)
+
+    @property
+    def stores(self) -> Store:
+        """Where the stores lie."""
+        return stores_at(self.job.out, self.job.work)
 
     @cached_property
     def place(self) -> dict[str, object]:

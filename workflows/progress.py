@@ -118,7 +118,9 @@ def duration(seconds: float) -> str:
 
 
 def byte_size(amount: float) -> str:
-    """Bytes for people: "1.2 GB", "3.4 MB"."""
+    """Bytes for people: "1.2 GB", "3.4 MB", "56 kB"."""
+    if amount < 1e5:
+        return f"{amount / 1e3:.0f} kB"
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
 
 

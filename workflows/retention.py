@@ -2,14 +2,13 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from timesenmap.pipeline import locks
-from timesenmap.pipeline.errors import LockedError
-from timesenmap.pipeline.stores import remove_store
-from timesenmap.workflows.reuse import cube_of
+from timesenmap.pipeline.errors import LockedError, MapError
+from timesenmap.pipeline.workspace import remove_stores, stores_at, stores_of
 from timesenmap.workflows.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def tidy(runs: Runs, this: Path, *, keep_runs: int | None, keep_work: int | None
     for number, (_, folder) in enumerate([run for run in runs.standing() if _is_finished(run[1])]):
         if older and keep_runs is not None and number >= keep_runs:
             warnings.append(_attempt(folder, partial(_remove, root=runs.root)))
-        elif older and keep_work is not None and number >= keep_work and any(_stores(folder)):
+        elif older and keep_work is not None and number >= keep_work:
             warnings.append(_attempt(folder, _remove_stores))
         older = older or folder == this
     return [warning for warning in warnings if warning]
@@ -54,7 +53,7 @@ def _is_finished(folder: Path) -> bool:
 def _attempt(folder: Path, remove: Callable[[Path], None]) -> str:
     try:
         remove(folder)
-    except (OSError, LockedError) as error:
+    except (OSError, LockedError, MapError) as error:
         warning = f"{folder} was to be tidied up and is left as it is ({error})"
         log.warning(warning)
         return warning
@@ -64,6 +63,8 @@ def _attempt(folder: Path, remove: Callable[[Path], None]) -> str:
 def _remove(folder: Path, *, root: Path) -> None:
     """Remove a run; cut short, what is left has a name that no run has, and goes the next time."""
     with locks.held(folder / "work" / "lock", str(folder)):
+        if stores_of(folder) != stores_at(folder):
+            remove_stores(folder)
         going = folder.with_name(Runs.removed_name(folder.name))
         folder.rename(going)
         _remove_tree(going, root=root)
@@ -81,13 +82,5 @@ def _remove_tree(folder: Path, *, root: Path) -> None:
 def _remove_stores(folder: Path) -> None:
     """Remove what makes a second run cheap; maps, ledger and the list of scenes stay."""
     with locks.held(folder / "work" / "lock", str(folder)):
-        for store in _stores(folder):
-            remove_store(store)
-    log.info("removed the stores in %s: of an older run than are to keep them", folder / "work")
-
-
-def _stores(folder: Path) -> Iterator[Path]:
-    """Folders in a run's work/, the cube first: others may be taking months from it."""
-    if cube_of(folder).is_dir():
-        yield cube_of(folder)
-    yield from (path for path in sorted((folder / "work").iterdir()) if path.is_dir() and path != cube_of(folder))
+        if remove_stores(folder):
+            log.info("removed the stores of %s: of an older run than are to keep them", folder)

@@ -8,6 +8,8 @@ from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.record import MonthsRecord, TakenRecord
+from timesenmap.pipeline.stores import Store
+from timesenmap.pipeline.workspace import stores_of
 from timesenmap.workflows.runs import Runs
 
 
@@ -22,17 +24,16 @@ def find_donors(period: Period, runs: Runs, out: Path, *, named: Sequence[Path])
     beside = [folder for _, folder in runs.standing() if folder != out]
     donors = [donor_of(cube_of(folder), str(folder), period) for folder in beside]
     for folder in named:
-        if not cube_of(folder).is_dir():
-            raise MapError(
-                f"--reuse {folder}: holds no cube (work/cube.zarr); name the --out of a run that kept its work/"
-            )
-        donors.append(donor_of(cube_of(folder), str(folder), period))
+        cube = cube_of(folder)
+        if not cube.exists():
+            raise MapError(f"--reuse {folder}: holds no cube ({cube}); name the --out of a run that kept its cube")
+        donors.append(donor_of(cube, str(folder), period))
     return [donor for donor in donors if donor is not None]
 
 
-def cube_of(out: Path) -> Path:
+def cube_of(out: Path) -> Store:
     """Where a run keeps its cube."""
-    return out / "work" / "cube.zarr"
+    return stores_of(out) / "cube.zarr"
 
 
 def months_of(ledger: Ledger, period: Period) -> MonthsRecord:

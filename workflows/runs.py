@@ -16,11 +16,27 @@ _MONTH = r"\d{4}-\d{2}"
 
 def checked_out(out: Path) -> Path:
     """Refuse an output folder with any placeholder but {start} and {end} (ValueError)."""
-    unknown = re.search(r"\{[^{}]*\}|[{}]", _PLACEHOLDER.sub("", str(out)))
+    check_placeholders(str(out))
+    return out
+
+
+def check_placeholders(text: str) -> None:
+    """Refuse a path or address with any placeholder but {start} and {end} (ValueError)."""
+    unknown = re.search(r"\{[^{}]*\}|[{}]", _PLACEHOLDER.sub("", text))
     if unknown:
         msg = f"{unknown[0]!r} is no placeholder; {{start}} and {{end}} are: the first and the last month, YYYY-MM"
         raise ValueError(msg)
-    return out
+
+
+def has_placeholder(text: str) -> bool:
+    """Whether a path or address differs from period to period."""
+    return _PLACEHOLDER.search(text) is not None
+
+
+def in_period(text: str, period: Period) -> str:
+    """A path or address with the months of a period for its placeholders."""
+    months = {"start": period.labels[0], "end": period.labels[-1]}
+    return _PLACEHOLDER.sub(lambda found: months[found[1]], text)
 
 
 @dataclass(frozen=True)
@@ -37,12 +53,11 @@ class Runs:
     @property
     def many(self) -> bool:
         """Whether each period has a folder of its own."""
-        return bool(_PLACEHOLDER.search(str(self.pattern)))
+        return has_placeholder(str(self.pattern))
 
     def folder(self, period: Period) -> Path:
         """Output folder of a period."""
-        months = {"start": period.labels[0], "end": period.labels[-1]}
-        return Path(_PLACEHOLDER.sub(lambda found: months[found[1]], str(self.pattern)))
+        return Path(in_period(str(self.pattern), period))
 
     def standing(self) -> list[tuple[Period, Path]]:
         """Folders there are, with their periods, newest first; of other things of such a name none."""

@@ -4,7 +4,7 @@ import dataclasses
 import datetime as dt
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -103,6 +103,8 @@ def _head(run: RunStatus) -> list[str]:
     head = [f"{run.out}: {_state(run)}"]
     if job is not None:
         head.append(f"{job.area}, {job.period}, {', '.join(job.prompts)}")
+    if run.state == "failed" and run.error and not run.failed:  # else the tiles say it
+        head.append(_one_line(run.error))
     return head
 
 
@@ -122,7 +124,7 @@ def _state(run: RunStatus) -> str:
         return f"not running and not finished{begun}; {go_on}"
     if run.state == "stopped":
         return f"stopped{at}{took}; {go_on}"
-    return f"failed{at}{took}: {_one_line(run.error or 'no reason was kept')}"
+    return f"failed{at}{took}; {go_on}" + (", with --retry-failed to do just what failed" if run.failed else "")
 
 
 def _cells(stage: StageStatus) -> tuple[str, ...]:
@@ -151,12 +153,20 @@ def _after(run: RunStatus, shown: int | None) -> list[str]:
         first = run.failed[:shown]
         more = f", the first {len(first)}; --all shows all" if len(first) < len(run.failed) else ""
         said.append(f"failed ({len(run.failed):,}{more}):")
-        for tile in first:
-            tried = "once" if tile.attempts == 1 else f"{tile.attempts} times"
-            said.append(f"  {_named(tile)}, tried {tried}: {_one_line(tile.error or '')}")
+        for (stage, attempts, error), tiles in _alike(first).items():
+            tried = "once" if attempts == 1 else f"{attempts} times"
+            said.append(f"  {stage} {', '.join(tiles)}, tried {tried}: {_one_line(error)}")
     if run.slowest:
         said.append("slowest: " + ", ".join(f"{_named(tile)} {tile.seconds:.1f} s" for tile in run.slowest))
     return said
+
+
+def _alike(failed: Sequence[TileStatus]) -> dict[tuple[str, int, str], list[str]]:
+    """Failed tiles by stage, attempts and error: one broken file breaks many."""
+    groups: dict[tuple[str, int, str], list[str]] = {}
+    for tile in failed:
+        groups.setdefault((tile.stage, tile.attempts, tile.error or ""), []).append(tile.key)
+    return groups
 
 
 def _named(tile: TileStatus) -> str:
