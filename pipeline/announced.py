@@ -10,7 +10,7 @@ from typing import Literal
 
 from timesenmap.pipeline.ledger import Ledger
 
-_NOTE, _RUN_NOTE = "plan", "run"
+_NOTE, _RUN_NOTE = "announcement", "run state"
 
 RunState = Literal["running", "finished", "failed", "stopped"]
 

@@ -60,7 +60,7 @@ def view(
     ledger = Ledger(tmp_path / "ledger.sqlite")
     with announced(ledger, PLAN):
         notes = dict(view_ledger(ledger.path).notes)
-    notes["run"] = json.dumps({**json.loads(notes["run"]), "started": START, "state": state})
+    notes["run state"] = json.dumps({**json.loads(notes["run state"]), "started": START, "state": state})
     return LedgerView(tuple(stages), tuple(tiles), tuple(files), notes)
 
 
@@ -118,7 +118,7 @@ def test_the_rate_is_that_of_late(tmp_path: Path) -> None:
     known = view(tmp_path, stages=[stage("cube", "c1")], tiles=rows)
     ledger = Ledger(tmp_path / "other.sqlite")
     with announced(ledger, plan):
-        known = replace(known, notes={**known.notes, "plan": ledger.note("plan") or ""})
+        known = replace(known, notes={**known.notes, "announcement": ledger.note("announcement") or ""})
     cube = of(standing(known, 5400), "cube")
     assert cube.tiles_per_minute == pytest.approx(3.0)
     assert cube.pixels_per_minute == pytest.approx(30_000)
@@ -346,8 +346,8 @@ def test_lines_and_panel_say_the_same(tmp_path: Path) -> None:
 def test_the_reason_of_a_failure_is_shown_once(tmp_path: Path) -> None:
     """By the failed tiles where there are some; else in a line of its own."""
     known = view(tmp_path, stages=[stage("cube", "c1")], state="failed")
-    note = json.dumps({**json.loads(known.notes["run"]), "error": "no\nroom on the disk"})
-    known = replace(known, notes={**known.notes, "run": note})
+    note = json.dumps({**json.loads(known.notes["run state"]), "error": "no\nroom on the disk"})
+    known = replace(known, notes={**known.notes, "run state": note})
     assert lines(standing(known, 9, held=False))[2] == "no room on the disk"
     broken = replace(known, tiles=(tile("cube", "r0000c0000", 5, state="failed", error="OSError: no room"),))
     said = "\n".join(lines(standing(broken, 9, held=False)))
