@@ -1,8 +1,9 @@
 """make-map every night as a Prefect 3 flow.
 
-Copy this file, set the lines marked SET, then `python flow.py` serves the schedule until it is stopped, and `python
-flow.py now` runs the flow once. It needs Prefect alone: make-map is called as a command, and may be installed in an
-environment of its own.
+Copy this file, set the lines marked SET, then `python flow.py` serves the schedule until it is stopped: it needs a
+Prefect server that PREFECT_API_URL names (`prefect server start`), without which nothing is scheduled. `python flow.py
+now` runs the flow once, with or without. make-map is called as a command, and may be installed in an environment of
+its own.
 
 Exit code 1 (failed) is tried again, and goes on where it was; 2 (bad input) fails at once; 3 (another run of this job
 is at work, nothing was done) ends the flow as "Skipped". Let an automation alert on failed flows: the message of the
