@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from timesenmap.catalogs.demonstration import Demonstration, make_demonstration
+from timesenmap.model.torchvision_cpu import ensure_torchvision
 
 REPO = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the controller of parallel tests import Lightning: it does so when a test warns with a class of it."""
+    if getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput"):
+        ensure_torchvision()
 
 
 @pytest.fixture(scope="session")
