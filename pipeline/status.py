@@ -4,6 +4,7 @@ Read from the ledger and the lock of an output folder, while a run is under way 
 taken or kept waiting.
 """
 
+import datetime as dt
 import json
 import re
 import sqlite3
@@ -75,7 +76,7 @@ class RunStatus:
     state : *running*; *finished*; *failed*, with its `error`; *stopped* by hand; *unfinished*: it was killed
     host, pid : who is writing, where it said so
     started, ended, succeeded : the last run; when a run in this folder last finished
-    announced : what the run was about to do; None where an earlier version ran
+    announced : what the run was about to do; None where it has not said so yet, or an earlier version ran
     seconds : by phase (`timesenmap.pipeline.profile.PHASES`), of the tiles and files that are done
     """
 
@@ -128,7 +129,10 @@ def status_of(view: LedgerView, *, out: Path, held: bool | None, holder: Holder 
     """Work out how a run stands from its ledger, whether its lock is held, by whom, and the time."""
     plan, note = announcement(view.notes), run_note(view.notes)
     running = held is True or (held is None and note is not None and note.state == "running")
-    since = note.started if note else None
+    locked = _moment(holder.since) if holder and running else None
+    if note and locked and locked > note.started:  # a run that has not said yet what it will do
+        plan = note = None
+    since = note.started if note else locked
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in view.tiles:
         rows[row["stage"]].append(row)
@@ -268,3 +272,11 @@ def _seconds(tiles: Sequence[Row], files: Sequence[Row]) -> dict[str, float]:
 
 def _profile(row: Row) -> dict[str, Any]:
     return dict(json.loads(row["profile"])) if row["profile"] else {}
+
+
+def _moment(since: str) -> float | None:
+    """Seconds since 1970 of a time in ISO 8601; None where it is none."""
+    try:
+        return dt.datetime.fromisoformat(since).timestamp()
+    except (TypeError, ValueError):
+        return None

@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.pipeline.grid import Tile, tiles
 from timesenmap.pipeline.ledger import Ledger, TileResult
+from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.tiling import Stage, TileRun, TilesFailedError
 from timesenmap.workflows.logs import JsonLines
 
@@ -92,7 +93,7 @@ def test_every_tile_has_its_record(tmp_path: Path, log: Kept) -> None:
     def run() -> None:
         log.records.clear()
         tile_run = TileRun(ledger, tiles(GRID, 32), 32, on_failure=failed.append)
-        stages = [Stage(name, "s", tmp_path / name, (tmp_path / name).mkdir) for name in ("b", "a")]
+        stages = [Stage(name, "s", Store.at(tmp_path / name), (tmp_path / name).mkdir) for name in ("b", "a")]
         tile_run.run(stages, work=work, advance=lambda pixels, *, before=False: None)
         tile_run.require_all()
 

@@ -168,6 +168,17 @@ def test_state(tmp_path: Path, state: str, held: bool | None, expected: str) -> 
     assert (run.pid == 7) is (expected == "running")
 
 
+def test_a_run_that_waits_for_workers_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    """It holds the lock since an hour after the last run began, and has not said what it will do."""
+    rows = [tile("cube", "r0000c0000", 10)]
+    known = view(tmp_path, stages=[stage("cube", "c1")], tiles=rows, state="failed")
+    holder = Holder("h2", 8, "2023-11-14T23:13:20+00:00")
+    run = status_of(known, out=Path("out"), held=True, holder=holder, now=START + 3700)
+    assert (run.state, run.host, run.started, run.announced) == ("running", "h2", START + 3600, None)
+    assert (of(run, "cube").done, of(run, "cube").total, of(run, "cube").tiles_per_minute) == (1, None, None)
+    assert "out: running on h2 (process 8) since 2023-11-14 23:13:20 UTC" in lines(run)
+
+
 def test_how_a_run_ended_is_noted_and_the_last_success_kept(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "work" / "ledger.sqlite") if (tmp_path / "work").mkdir() is None else None
     assert ledger is not None

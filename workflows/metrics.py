@@ -126,7 +126,8 @@ class _Writer:
         if succeeded:
             said = "When a run of the job last succeeded, in seconds since 1970."
             made.append(_one("last_success_timestamp_seconds", "gauge", said, succeeded))
-        if run is not None and (run.started or 0.0) >= self._started:  # else it is of the run before
+        # Else the ledger is of the run before.
+        if run is not None and run.announced is not None and (run.started or 0.0) >= self._started:
             made += progress(run)
         write_whole(self._path, text(made, self._labels))
 
