@@ -133,13 +133,19 @@ def test_a_second_night_meanwhile_does_nothing(cluster: Slurm, fields, tmp_path:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump({**text, **fields, "year": None, "start": month}))
     script = edited(tmp_path)
     first = cluster.submit(script)
-    until_it_composites(tmp_path)
+    out = tmp_path / "maps" / "belgium" / f"{fields['year']}-12"
+    deadline = time.monotonic() + 200
+    while not (out / "work" / "ledger.sqlite").exists():
+        assert time.monotonic() < deadline, log_of(tmp_path)
+        time.sleep(0.02)
+    cluster.command("scancel", "--full", "--signal=STOP", first)  # it stands still, or might be done too soon
     second = cluster.wait(cluster.submit(script, "--output=second.log"))
+    cluster.command("scancel", "--full", "--signal=CONT", first)
     assert (second["JobState"], second["ExitCode"]) == ("FAILED", "3:0")
     assert "another run is at work there" in (tmp_path / "second.log").read_text()
     job = cluster.wait(first)
     assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log_of(tmp_path)
-    assert [path.name for path in (tmp_path / "maps" / "belgium").glob("[0-9]*")] == [f"{fields['year']}-12"]
+    assert list(out.parent.glob("[0-9]*")) == [out]
 
 
 def test_cancelled_by_hand_it_stays_so_and_goes_on_when_submitted_again(
