@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from cube_fixture import make_cube
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from outputs_fixture import make_run
 from PIL import Image
@@ -83,6 +83,7 @@ def test_without_a_cube_the_page_has_no_curve(tmp_path):
     assert '"curves": null' in page
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 4000), every=st.integers(1, 900))
 def test_a_kept_pixel_is_of_its_group_and_windows_are_as_few_as_can_be(length, every):
     kept = _kept(length, every)

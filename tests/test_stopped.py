@@ -51,6 +51,11 @@ def _code(number: int) -> int:
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    with pytest.raises(SystemExit) as end:
-        waits()
+    # What runs in the background of a shell without job control begins with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as end:
+            waits()
+    finally:
+        signal.signal(signal.SIGINT, before)
     return int(end.value.code)

@@ -284,6 +284,7 @@ def test_what_is_no_land_speaks_against_every_series(tmp_path):
     pairs = CaptionPairs(plain.reflectance, plain.labelled, plain.sources, table, plain.embed, config)
     assert plain.distractors is None
     assert pairs.distractors.shape == (3, 8)
+    torch.manual_seed(0)
     network = TimeSenCLIP(config.encoder_config.model_copy(update={"embedding": 8}), dropout=0.0)
     rows = np.arange(40)
     losses, columns = [], []
