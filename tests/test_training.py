@@ -278,7 +278,7 @@ def test_what_is_no_land_speaks_against_every_series(tmp_path):
     from timesenmap.model.training import import_fit, training_module
 
     import_fit()
-    config = make_config(tmp_path, noise=QUIET.model_dump(), hiding={"temporal": 0.0}, queue=0)
+    config = make_config(tmp_path, noise=QUIET.model_dump(), hiding={"temporal": 0.0}, queue=0, temperature=1.0)
     table = TABLE.model_copy(update={"distractors": (("a song", "a dream"), ("a soup",))})
     plain = pairs_of(make_series(), config)
     pairs = CaptionPairs(plain.reflectance, plain.labelled, plain.sources, table, plain.embed, config)
