@@ -47,9 +47,9 @@ def alone(job: list[object], tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.fixture(scope="module")
 def belgium_2018(belgium: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], dict[str, str]]:
-    """Flags of belgium-2018 in tiles of 64, and the checksums of a run without a cluster."""
+    """Flags of belgium-2018 in tiles of 16, and the checksums of a run without a cluster."""
     flags = ["--aoi", "501360,5629040,502000,5629680", "--aoi-crs", "EPSG:32631", "--start", "2017-12"]
-    flags += ["--catalog", belgium, "--prompts", "land-cover", "--tile-size", 64]
+    flags += ["--catalog", belgium, "--prompts", "land-cover", "--tile-size", 16]
     folder = tmp_path_factory.mktemp("belgium")
     make_map(*flags, "--out", folder / "out", folder=folder)
     return flags, checksums(folder / "out")
