@@ -6,8 +6,10 @@ obstore speaks to the services, tries again where they fail, and reads from the 
 their like. No key is ever part of an address.
 """
 
+import asyncio
 import os
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,6 +42,9 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _PAUSES = {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 3}
 PATIENT: dict[str, Any] = {"max_retries": 1000, "retry_timeout": timedelta(minutes=3), "backoff": _PAUSES}
 BRIEF: dict[str, Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10), "backoff": _PAUSES}
+
+# Seconds before an answer that broke off is asked for again.
+_AGAIN = (0.2, 1.0, 5.0, 15.0)
 
 _RIGHTS = "give keys that may write, read, list and delete there"
 _KEYS = "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
@@ -130,6 +135,13 @@ class Objects(ObjectStore[Client]):
     async def get(self, key: str, *args: Any, **options: Any) -> Buffer | None:
         """Read an object, or a part of it; None where there is none."""
         with named(f"{self.url}/{key}"):
+            for pause in _AGAIN:
+                try:
+                    return await super().get(key, *args, **options)
+                except obstore.exceptions.BaseError as error:
+                    if not _cut_short(error):
+                        raise
+                await asyncio.sleep(pause)
             return await super().get(key, *args, **options)
 
     async def exists(self, key: str) -> bool:
@@ -203,11 +215,21 @@ def diagnosis(error: Exception) -> tuple[str, str]:
 
 def read(url: str, name: str) -> bytes | None:
     """Bytes of a small object; None where there is none."""
-    with named(f"{url}/{name}"):
-        try:
-            return bytes(obstore.get(client(url), name).bytes())
-        except FileNotFoundError:
-            return None
+    with named(f"{url}/{name}"), suppress(FileNotFoundError):
+        for pause in _AGAIN:
+            try:
+                return bytes(obstore.get(client(url), name).bytes())
+            except obstore.exceptions.BaseError as error:
+                if not _cut_short(error):
+                    raise
+            time.sleep(pause)
+        return bytes(obstore.get(client(url), name).bytes())
+    return None
+
+
+def _cut_short(error: Exception) -> bool:
+    """Whether an answer had begun and then broke off, which obstore itself does not ask for again."""
+    return "body error" in str(error) or "decoding response body" in str(error)
 
 
 def write_new(url: str, name: str, content: bytes) -> bool:

@@ -20,6 +20,10 @@ Plan = Callable[[str, str, int], int | None]
 """Method, key and number of the request for that key -> status to fail with, or None."""
 
 
+CUT = 0
+"""Status of an answer that begins well and breaks off in the middle."""
+
+
 class ObjectServer(ThreadingHTTPServer):
     """One bucket called ``bucket``; `objects` are its objects by key, `asked` counts requests by method."""
 
@@ -62,7 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
             number = server.numbers[f"{self.command} {key}"]
             server.numbers[f"{self.command} {key}"] += 1
             status = server.plan(self.command, key, number)
-            if status is not None:
+            if status == CUT:
+                server.failed[CUT] += 1
+                self._answer(200, server.objects[key], cut=True)
+            elif status is not None:
                 server.failed[status] += 1
                 self._answer(status, b"<Error><Code>AsPlanned</Code></Error>")
             elif bucket != "bucket":
@@ -72,13 +79,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
 
-    def _answer(self, status: int, body: bytes = b"", **fields: str) -> None:
+    def _answer(self, status: int, body: bytes = b"", *, cut: bool = False, **fields: str) -> None:
         self.send_response(status)
         for name, value in fields.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if cut:
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+        elif self.command != "HEAD":
             self.wfile.write(body)
 
     def _get(self, key: str, query: dict[str, str], _: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cube_fixture import make_cube
-from object_server import ObjectServer, object_server
+from object_server import CUT, ObjectServer, object_server
 from odc.geo.geobox import GeoBox
 
 from timesenmap.pipeline import objects
@@ -191,6 +191,29 @@ def test_a_bucket_that_went_away_is_no_hole_in_the_map(server: ObjectServer) -> 
         create_label_store(store, (64, 96), tile_size=32)
     with pytest.raises(StoreError, match=r"s3://gone/cube.zarr/owner.json: there is no such bucket"):
         store.write_new("owner.json", b"mine")
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """By us: obstore asks again only for what has not begun. Four times more, and then the object is named."""
+    monkeypatch.setattr(objects, "_AGAIN", (0.0,) * 4)
+    store = Store("s3://bucket/labels")
+    create_label_store(store, (64, 96), tile_size=32)
+    server.objects["labels/note"] = b"of some length"
+    server.plan = lambda method, key, number: CUT if method == "GET" and number < times else None
+    server.numbers.clear()
+    if times == 2:
+        assert objects.read("s3://bucket/labels", "note") == b"of some length"
+        assert store.array("class").shape == (64, 96)
+        assert server.failed[CUT] >= 4
+        return
+    with pytest.raises(StoreError, match="s3://bucket/labels/note: "):
+        objects.read("s3://bucket/labels", "note")
+    assert server.failed[CUT] == 5
+    with pytest.raises(StoreError, match=r"s3://bucket/labels/\S*zarr.json: "):
+        store.array("class")
 
 
 def test_checking_leaves_nothing(place: Store, tmp_path: Path) -> None:
