@@ -28,6 +28,7 @@ from odc.geo.geobox import GeoBox
 from timesenmap.pipeline.grid import Tile, tiles
 from timesenmap.pipeline.ledger import Ledger, TileResult
 from timesenmap.pipeline.on_cluster import OnCluster
+from timesenmap.pipeline.stores import Store
 from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.worker import SetUp, facts
 from timesenmap.workflows.cluster_kinds import client_of
@@ -64,9 +65,10 @@ def empty_tiles(count: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory(prefix="bench-cluster-") as place, client_of("", two) as client:
         _set_up(client)
         ledger, store = Ledger(Path(place) / "ledger.sqlite"), Path(place) / "store"
+        stage = Stage("cube", "s", Store.at(store), store.mkdir)
         run = TileRun(ledger, them, 16, executor=OnCluster(client))
         started = time.perf_counter()
-        run.run([Stage("cube", "s", store, store.mkdir)], work=Nothing(), advance=advance)
+        run.run([stage], work=Nothing(), advance=advance)
         took = time.perf_counter() - started
         assert len(ledger.done("cube")) == len(them)
     return 1000 * took / len(them), memory[len(memory) // 10], statistics.mean(memory[-20:])
