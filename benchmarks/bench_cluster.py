@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,8 +111,8 @@ def weak_scaling(repeats: int) -> tuple[float, float]:
             outs = [str(Path(place) / f"{turn}-{name}") for name in ("one", "two", "left", "right")]
             one = _alone(scenes, outs[0])
             two = _map(scenes, outs[1], areas=2, cluster=_one_worker(Path(outs[1]), 2))["seconds"]
-            with multiprocessing.get_context("spawn").Pool(2) as pool:
-                both = pool.starmap(_alone, [(scenes, out) for out in outs[2:]])
+            with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+                both = list(pool.map(_alone, [scenes] * 2, outs[2:]))
             ours.append(2 * one / two)
             theirs.append(2 * one / max(both))
             print(f"one {one:.1f} s, two {two:.1f} s, side by side {both}", file=sys.stderr, flush=True)
