@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+from in_thread import in_thread
 
 FAULTS = ("500", "503", "429", "reset", "empty", "truncated", "short", "garbage", "wrong total", "stall")
 """What can go wrong with one request: a status; the connection reset before or right after the headers; a body that
@@ -144,12 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path, plan: Plan = healthy) -> Iterator[FlakyServer]:
-    with FlakyServer(folder, plan) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    with in_thread(FlakyServer(folder, plan)) as server:
         try:
             yield server
         finally:
             server.ended.set()
-            server.shutdown()
-            thread.join()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
+from in_thread import in_thread
 
 Plan = Callable[[str, str, int], int | None]
 """Method, key and number of the request for that key -> status to fail with, or None."""
@@ -173,12 +174,6 @@ def object_server(environment: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
     environment.setenv("AWS_ACCESS_KEY_ID", "AKIAANYBODY000000000")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "any-secret-will-do")
     environment.delenv("AWS_PROFILE", raising=False)
-    with ObjectServer() as server:
+    with in_thread(ObjectServer()) as server:
         environment.setenv("AWS_ENDPOINT_URL", server.url)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+        yield server

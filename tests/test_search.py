@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from in_thread import in_thread
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 from urllib3 import HTTPResponse
@@ -458,12 +458,8 @@ SEVEN = [make_item(f"day-{day}", when=f"2018-06-0{day}T10:50:31Z") for day in ra
 
 @pytest.fixture
 def api() -> Iterator[StacApi]:
-    with StacApi(list(SEVEN)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with in_thread(StacApi(list(SEVEN))) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def ask(

@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import pickle
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from in_thread import in_thread
 from odc.geo.geobox import GeoBox
 from scene_fixture import make_scene
 
@@ -124,16 +124,12 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
-    with Azure() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with in_thread(Azure()) as server:
         started = server.now
         monkeypatch.setenv("PC_SDK_SAS_URL", f"{server.url}/api/sas/v1/token")
         monkeypatch.setattr(module, "_monotonic", lambda: 1000.0 + (server.now - started).total_seconds())
         monkeypatch.setitem(module.SIGNERS, "planetary-computer", SasSigner(FAST))
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def read(azure: Azure, name: str = "B04.tif") -> np.ndarray:

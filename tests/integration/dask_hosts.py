@@ -1,6 +1,5 @@
 """A Dask scheduler and its workers as processes, on this host or on two that are network namespaces."""
 
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers import free_port
+from servers import ended, free_port
 
 _PATIENCE = 60.0
 
@@ -38,21 +37,6 @@ class Host:
 
 
 THIS = Host("127.0.0.1")
-
-
-@contextmanager
-def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
-    """End a process that was started here, and those it started (they are its session)."""
-    try:
-        yield process
-    finally:
-        for end in (process.terminate, process.kill):
-            if process.poll() is None:
-                end()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    continue
 
 
 @contextmanager
@@ -161,16 +145,6 @@ def make_map(*flags: object, folder: Path, code: int = 0, env: Mapping[str, str]
     )
     assert done.returncode == code, f"exit code {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
-
-
-def checksums(out: Path) -> dict[str, str]:
-    """Checksum of every map of a run, as its record has them, and those of its tiles from the ledger."""
-    maps = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.glob("*.tif"))}
-    with sqlite3.connect(out / "work" / "ledger.sqlite") as db:
-        tiles = {
-            f"{stage} {key}": checksum for stage, key, checksum in db.execute("SELECT stage, key, checksum FROM tile")
-        }
-    return maps | tiles
 
 
 def workers_of_tiles(out: Path, stage: str = "cube") -> dict[str, str]:

@@ -40,20 +40,27 @@ def get_json(url: str) -> Any:
 
 
 @contextmanager
+def ended(started: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """End a process, which was started for this, with the block: asked at first, then made to."""
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(20)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait(20)
+
+
+@contextmanager
 def process(command: Sequence[str | Path], *, log: Path, env: dict[str, str], ready: str) -> Iterator[None]:
     """Run a server until the block ends; it is ready when the address `ready` answers."""
     with log.open("wb") as out:
         server = subprocess.Popen([str(part) for part in command], stdout=out, stderr=out, env=env, cwd=log.parent)
-    try:
+    with ended(server):
         _wait(ready, server, log)
         yield
-    finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(10)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

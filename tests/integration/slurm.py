@@ -7,7 +7,6 @@ their own, on free ports. `scontrol show job` is the record of a job while the c
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers import free_port
+from servers import ended, free_port
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel")
 _PATIENCE = 60.0  # seconds until a daemon that does not answer is given up; usually two
@@ -152,15 +151,8 @@ def slurm(*, cpus: int = 4) -> Iterator[Slurm]:
 def _daemon(cluster: Slurm, command: list[str]) -> Iterator[None]:
     with (cluster.home / f"{command[0]}.out").open("wb") as out:
         daemon = subprocess.Popen(command, stdout=out, stderr=out, env=cluster.env, cwd=cluster.home)
-    try:
+    with ended(daemon):
         yield
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        try:
-            daemon.wait(20)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait(20)
 
 
 def _state(cluster: Slurm) -> str:

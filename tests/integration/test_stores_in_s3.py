@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from in_thread import in_thread
 from killing import few_words, forks, kill_again_and_again, what_must_be_the_same
 from servers import programs, s3_server
 
@@ -184,23 +185,11 @@ class _Connection(socketserver.BaseRequestHandler):
                 end.shutdown(socket.SHUT_RDWR)
 
 
-@contextmanager
-def way_to(address: str) -> Iterator[Way]:
-    with Way(address) as way:
-        thread = threading.Thread(target=way.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield way
-        finally:
-            way.shutdown()
-            thread.join()
-
-
 def test_a_way_that_is_cut_for_a_while_changes_nothing(
     flags: list[object], owner: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut twice for four seconds, in the cube and in the labels; what was being sent is sent again."""
-    with way_to(owner) as way:
+    with in_thread(Way(owner)) as way:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{way.server_address[1]}")
         out, log = tmp_path / "out", tmp_path / "log"
         with forks() as server:
