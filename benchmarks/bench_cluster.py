@@ -9,6 +9,7 @@ this machine allows: the same in two processes that know nothing of each other, 
 cluster's. Each area has its own scenes, encoder of size small, land-cover prompts.
 """
 
+import logging
 import multiprocessing
 import os
 import statistics
@@ -21,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from distributed import Client
 from growth_scenes import CRS, LEFT, TOP, YEAR, make_scenes
 from lines import Line
 from odc.geo.geobox import GeoBox
@@ -64,7 +64,7 @@ def empty_tiles(count: int) -> tuple[float, float, float]:
 
     two = ClusterSpec.model_validate({"type": "local", "workers": 2, "threads": 1})
     with tempfile.TemporaryDirectory(prefix="bench-cluster-") as place, client_of("", two) as client:
-        _set_up(client)
+        client.register_plugin(SetUp(facts(), None, logging.WARNING))
         ledger, store = Ledger(Path(place) / "ledger.sqlite"), Path(place) / "store"
         stage = Stage("cube", "s", Store.at(store), store.mkdir)
         run = TileRun(ledger, them, 16, executor=OnCluster(client))
@@ -75,12 +75,8 @@ def empty_tiles(count: int) -> tuple[float, float, float]:
     return 1000 * took / len(them), memory[len(memory) // 10], statistics.mean(memory[-20:])
 
 
-def _set_up(client: Client) -> None:
-    client.register_plugin(SetUp(facts(), None, 30))
-
-
-def _map(scenes: str, out: str, *, areas: int, cluster: str) -> dict[str, float]:
-    """Make a map of some areas side by side, and say how long its tiles took."""
+def _map(scenes: str, out: str, *, areas: int, cluster: str) -> float:
+    """Make a map of some areas side by side, and say how many seconds its tiles took."""
     from timesenmap.workflows.job import Job  # noqa: PLC0415 - the parent process of workers needs none of it
     from timesenmap.workflows.make_map import make_map  # noqa: PLC0415
 
@@ -89,14 +85,14 @@ def _map(scenes: str, out: str, *, areas: int, cluster: str) -> dict[str, float]
         year=YEAR, catalog=scenes, out=out, tile_size=TILE, cluster=cluster,
     )  # fmt: skip
     seconds = make_map(job).timings
-    return {"seconds": seconds["cube"] + seconds["labels"]}
+    return seconds["cube"] + seconds["labels"]
 
 
 def _alone(scenes: str, out: str) -> float:
-    return _map(scenes, out, areas=1, cluster=_one_worker(Path(out)))["seconds"]
+    return _map(scenes, out, areas=1, cluster=_workers(Path(out)))
 
 
-def _one_worker(out: Path, workers: int = 1) -> str:
+def _workers(out: Path, workers: int = 1) -> str:
     path = out.with_suffix(".yaml")
     path.write_text(f"type: local\nworkers: {workers}\nthreads: 1\n")
     return str(path)
@@ -110,7 +106,7 @@ def weak_scaling(repeats: int) -> tuple[float, float]:
         for turn in range(repeats):
             outs = [str(Path(place) / f"{turn}-{name}") for name in ("one", "two", "left", "right")]
             one = _alone(scenes, outs[0])
-            two = _map(scenes, outs[1], areas=2, cluster=_one_worker(Path(outs[1]), 2))["seconds"]
+            two = _map(scenes, outs[1], areas=2, cluster=_workers(Path(outs[1]), 2))
             with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
                 both = list(pool.map(_alone, [scenes] * 2, outs[2:]))
             ours.append(2 * one / two)

@@ -212,10 +212,10 @@ class Ledger:
                 "SELECT stage, seconds, bytes, profile FROM tile WHERE state = 'done'"
             ):
                 if stage in stages:
-                    known = json.loads(profile) if profile else {}
-                    for phase, part in known.get("phases", {"rest": took}).items():
+                    parts, more = profile_of(profile, took)
+                    for phase, part in parts.items():
                         phases[phase] = phases.get(phase, 0.0) + part
-                    seconds, read, written = seconds + took, read + known.get("bytes_read", 0), written + (size or 0)
+                    seconds, read, written = seconds + took, read + more, written + (size or 0)
             for name, took, size in db.execute("SELECT name, seconds, bytes FROM file"):
                 if name in files and took is not None:
                     phases["writing"] = phases.get("writing", 0.0) + took
@@ -262,6 +262,12 @@ class Ledger:
                 "INSERT OR REPLACE INTO file (name, signature, sha256, seconds, bytes) VALUES (?, ?, ?, ?, ?)",
                 (name, signature, sha256, seconds, size),
             )
+
+
+def profile_of(profile: str | None, seconds: float) -> tuple[dict[str, float], int]:
+    """Seconds by phase, and bytes read, of a tile as its row has them; of an earlier version all seconds are *rest*."""
+    known = json.loads(profile) if profile else {}
+    return known.get("phases", {"rest": seconds}), int(known.get("bytes_read", 0))
 
 
 def _summed(counts: Iterable[dict[str, list[int]]]) -> dict[str, list[int]]:

@@ -135,14 +135,12 @@ class Objects(ObjectStore[Client]):
     async def get(self, key: str, *args: Any, **options: Any) -> Buffer | None:
         """Read an object, or a part of it; None where there is none."""
         with named(f"{self.url}/{key}"):
-            for pause in _AGAIN:
+            pauses = iter(_AGAIN)
+            while True:
                 try:
                     return await super().get(key, *args, **options)
                 except obstore.exceptions.BaseError as error:
-                    if not _cut_short(error):
-                        raise
-                await asyncio.sleep(pause)
-            return await super().get(key, *args, **options)
+                    await asyncio.sleep(_before_another(pauses, error))
 
     async def exists(self, key: str) -> bool:
         """Whether there is an object."""
@@ -216,20 +214,24 @@ def diagnosis(error: Exception) -> tuple[str, str]:
 def read(url: str, name: str) -> bytes | None:
     """Bytes of a small object; None where there is none."""
     with named(f"{url}/{name}"), suppress(FileNotFoundError):
-        for pause in _AGAIN:
+        pauses = iter(_AGAIN)
+        while True:
             try:
                 return bytes(obstore.get(client(url), name).bytes())
             except obstore.exceptions.BaseError as error:
-                if not _cut_short(error):
-                    raise
-            time.sleep(pause)
-        return bytes(obstore.get(client(url), name).bytes())
+                time.sleep(_before_another(pauses, error))
     return None
 
 
-def _cut_short(error: Exception) -> bool:
-    """Whether an answer had begun and then broke off, which obstore itself does not ask for again."""
-    return "body error" in str(error) or "decoding response body" in str(error)
+def _before_another(pauses: Iterator[float], error: Exception) -> float:
+    """Seconds to wait before an answer is asked for that had begun and then broke off; obstore itself does not.
+
+    Another error is raised, and this one, too, when no pause is left.
+    """
+    pause = next(pauses, None)
+    if pause is None or not ("body error" in str(error) or "decoding response body" in str(error)):
+        raise error
+    return pause
 
 
 def write_new(url: str, name: str, content: bytes) -> bool:

@@ -17,7 +17,7 @@ from timesenmap.pipeline import figures, legend
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.rasters import BLOCK
 from timesenmap.pipeline.record import MapRecord, RunRecord
-from timesenmap.pipeline.workspace import stores_of
+from timesenmap.pipeline.workspace import require_cube
 
 _CHUNK = 4 * BLOCK
 
@@ -96,10 +96,7 @@ def open_cube(out: str | PathLike[str]) -> xr.Dataset:
     MapError
         The run kept no cube, there or where its job says (``work``).
     """
-    store = stores_of(Path(out)) / "cube.zarr"
-    if not store.exists():
-        raise MapError(f"{out}: holds no cube ({store}); name the --out of a run that kept its cube")
-    cube = cubes.open_cube(store)
+    cube = cubes.open_cube(require_cube(Path(out), str(out)))
     whole = cube["reflectance"]
     reflectance = whole.where(whole > 0).astype(np.float32) * np.float32(1e-4)
     kept = {key: value for key, value in whole.attrs.items() if key not in ("scale_factor", "add_offset")}

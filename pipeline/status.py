@@ -5,7 +5,6 @@ taken or kept waiting.
 """
 
 import datetime as dt
-import json
 import re
 import sqlite3
 import time
@@ -13,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from timesenmap.pipeline.announced import AnnouncedStage, Announcement, RunNote, announcement, run_note
 from timesenmap.pipeline.errors import MapError
+from timesenmap.pipeline.ledger import profile_of
 from timesenmap.pipeline.ledger_view import LedgerView, Row, view_ledger
 from timesenmap.pipeline.locks import Holder, holder, is_held
 
@@ -210,7 +210,7 @@ def _stage(
         tiles_per_minute=tiles_rate,
         pixels_per_minute=pixel_rate if known else None,
         seconds_left=60.0 * left / tiles_rate if goes_on and tiles_rate else None,
-        bytes_read=sum(int(_profile(row).get("bytes_read", 0)) for row in done),
+        bytes_read=sum(_profile(row)[1] for row in done),
         bytes_written=sum(row["bytes"] or 0 for row in done),
     )
 
@@ -263,15 +263,15 @@ def _seconds(tiles: Sequence[Row], files: Sequence[Row]) -> dict[str, float]:
     spent: dict[str, float] = defaultdict(float)
     for row in tiles:
         if row["state"] == "done":
-            for phase, seconds in _profile(row).get("phases", {"rest": row["seconds"] or 0.0}).items():
+            for phase, seconds in _profile(row)[0].items():
                 spent[phase] += seconds
     for row in files:
         spent["writing"] += row["seconds"] or 0.0
     return dict(spent)
 
 
-def _profile(row: Row) -> dict[str, Any]:
-    return dict(json.loads(row["profile"])) if row["profile"] else {}
+def _profile(row: Row) -> tuple[dict[str, float], int]:
+    return profile_of(row["profile"], row["seconds"] or 0.0)
 
 
 def _moment(since: str) -> float | None:

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 OWNER = "owner.json"
 """Mark beside the stores: whose they are."""
 
-_STORES = ("cube.zarr", "embeddings.zarr", "labels", "probabilities")
+_CUBE = "cube.zarr"
+_STORES = (_CUBE, "embeddings.zarr", "labels", "probabilities")
 
 
 def signature(**parts: object) -> str:
@@ -55,7 +56,7 @@ class Workspace:
     @property
     def cube(self) -> Store:
         """Store of the cube."""
-        return self.stores / "cube.zarr"
+        return self.stores / _CUBE
 
     @property
     def items(self) -> Path:
@@ -108,6 +109,19 @@ def stores_of(out: Path) -> Store:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         job = None
     return stores_at(out, job.get("work") if isinstance(job, dict) else None)
+
+
+def cube_of(out: Path) -> Store:
+    """Where a run keeps its cube, if it kept it."""
+    return stores_of(out) / _CUBE
+
+
+def require_cube(out: Path, what: str) -> Store:
+    """Cube that a run kept; MapError, whose message begins with `what`, where it kept none."""
+    cube = cube_of(out)
+    if not cube.exists():
+        raise MapError(f"{what}: holds no cube ({cube}); name the --out of a run that kept its cube")
+    return cube
 
 
 def remove_stores(out: Path) -> bool:

@@ -77,12 +77,13 @@ def open_cluster(value: str) -> Iterator[Place]:
         return
     with client_of(value, spec) as client:
         _await_workers(client, value, spec)
-        found = _facts_of_workers(client, value)
+        mine = facts()
+        found = _facts_of_workers(client, mine, value)
         known = client.scheduler_info(n_workers=-1)
         declared = {name for worker in known["workers"].values() for name in worker.get("resources", {})}
         device, precision = _encoding(found, declared, value, gpu=spec.gpu)
         level = logging.getLogger("timesenmap").getEffectiveLevel()
-        client.register_plugin(SetUp(facts(), spec.threads, level))
+        client.register_plugin(SetUp(mine, spec.threads, level))
         client.forward_logging("timesenmap", level)  # type: ignore[no-untyped-call]
         expected = spec.workers.maximum if spec.workers else len(found)
         dashboard = str(client.dashboard_link) if "dashboard" in known["services"] else ""
@@ -95,7 +96,7 @@ def open_cluster(value: str) -> Iterator[Place]:
 
 
 def _await_workers(client: Client, value: str, spec: ClusterSpec) -> None:
-    """Wait for the first worker, or for all of them where they are a fixed number on this machine."""
+    """Wait for the first worker."""
     if not workers_of(client):
         log.info("cluster: waiting for the first worker, for %.0f s at most", spec.patience)
     try:
@@ -107,9 +108,8 @@ def _await_workers(client: Client, value: str, spec: ClusterSpec) -> None:
         ) from error
 
 
-def _facts_of_workers(client: Client, value: str) -> dict[str, Facts]:
+def _facts_of_workers(client: Client, mine: Facts, value: str) -> dict[str, Facts]:
     """Ask scheduler and workers what they are; refuse those that would misunderstand, or compute other bytes."""
-    mine = facts()
     versions: Any = client.get_versions()
     scheduler = versions["scheduler"]["packages"]
     apart = {name: (mine.versions[name], str(scheduler.get(name))) for name in ("dask", "distributed")}

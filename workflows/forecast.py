@@ -19,6 +19,7 @@ from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline.encode import encoder_of
 from timesenmap.pipeline.mask_blocks import BlockMasker
 from timesenmap.pipeline.maskers import SCENE_CLASSES, in_words
+from timesenmap.pipeline.remote import is_remote
 from timesenmap.workflows.cluster_spec import ClusterSpec, read_cluster
 from timesenmap.workflows.job import CORE_HOUR_PRICE, GPU_HOUR_PRICE
 from timesenmap.workflows.plan import Plan
@@ -285,7 +286,7 @@ def _share(plan: Plan, footprint: BaseGeometry) -> float:
 
 
 def _remote(plan: Plan) -> bool:
-    return "://" in plan.search.scenes[0].href(BANDS[0])
+    return is_remote(plan.search.scenes[0].href(BANDS[0]))
 
 
 def _credentials(plan: Plan) -> str:

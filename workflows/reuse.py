@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from timesenmap.pipeline.donors import Donor, donor_of
-from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.record import MonthsRecord, TakenRecord
-from timesenmap.pipeline.stores import Store
-from timesenmap.pipeline.workspace import stores_of
+from timesenmap.pipeline.workspace import cube_of, require_cube
 from timesenmap.workflows.runs import Runs
 
 
@@ -22,18 +20,10 @@ def find_donors(period: Period, runs: Runs, out: Path, *, named: Sequence[Path])
         A named folder that holds no cube.
     """
     beside = [folder for _, folder in runs.standing() if folder != out]
-    donors = [donor_of(cube_of(folder), str(folder), period) for folder in beside]
-    for folder in named:
-        cube = cube_of(folder)
-        if not cube.exists():
-            raise MapError(f"--reuse {folder}: holds no cube ({cube}); name the --out of a run that kept its cube")
-        donors.append(donor_of(cube, str(folder), period))
+    cubes = [(folder, cube_of(folder)) for folder in beside]
+    cubes += [(folder, require_cube(folder, f"--reuse {folder}")) for folder in named]
+    donors = (donor_of(cube, str(folder), period) for folder, cube in cubes)
     return [donor for donor in donors if donor is not None]
-
-
-def cube_of(out: Path) -> Store:
-    """Where a run keeps its cube."""
-    return stores_of(out) / "cube.zarr"
 
 
 def months_of(ledger: Ledger, period: Period) -> MonthsRecord:
