@@ -9,8 +9,8 @@ Extremely randomised trees and a random forest, averaged, on reflectance and sev
 validation cells of seven sources they name 67.8 % of the captions (mean of the sources; macro F1 39.2, log loss 1.13),
 the reference forest of the evaluation (``forest``: reflectance alone) 65.9 % (35.8, 1.20).
 
-What they teach holds where they learnt it: encoders name more of the fields of their sources, and fewer of other places
-and in other words. The starter was therefore trained without; the model card has the numbers.
+What they teach holds where they learnt it: encoders that had them throughout named more of the fields of their sources,
+and fewer of other places and in other words. So they teach last, and half of it is kept (``teaching``).
 
 Sources: Hinton et al. 2015, "Distilling the knowledge in a neural network", arXiv 1503.02531; on mixtures, Zhang et al.
 2018, "mixup", arXiv 1710.09412, and Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and

@@ -32,7 +32,7 @@ from timesenmap.model.series import (
     spatial_cells,
     split_by_group,
 )
-from timesenmap.model.teachers import lessons_of
+from timesenmap.model.teaching import teach
 from timesenmap.model.torchvision_cpu import ensure_torchvision
 from timesenmap.model.towers import embed_texts
 from timesenmap.model.training_config import (
@@ -223,10 +223,6 @@ def train(
         reflectance, labelled, sources, captions, lambda texts: embed_texts(texts, spec).astype(np.float32), config
     )
     vectors = mean_vectors(pairs.sentences)
-    lessons = None
-    if config.teacher.weight:
-        log.info("growing forests that label %d series", config.teacher.lessons)
-        lessons = lessons_of(pairs, config.teacher, np.random.default_rng([config.seed, 3]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
@@ -240,15 +236,18 @@ def train(
         labelled=held_out_labels,
         vectors=vectors,
         finest=data.finest(captions),
-        lessons=lessons,
-        teacher=config.teacher,
     )
     log.info("training on %d series, validating on %d", len(reflectance), len(held_out))
     epochs = fit(module, config, resume=resume, progress=progress)
+    taught = None
+    if config.teacher.weight:
+        taught = teach(module, pairs, config, fit, resume=resume, progress=progress)
 
     temperature = _calibrate(network, held_out, held_out_labels, captions=captions, vectors=vectors, config=config)
     report = evaluate(network, data, captions, vectors, temperature=temperature)
     report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": versions()}
+    if taught:
+        report |= {"taught_epochs": taught[0], "best_taught_epoch": taught[1]}
     trained = TimeSenCLIP(_described(config, data, temperature))
     trained.load_state_dict(network.state_dict())
     sha256 = save_encoder(trained, config.out)

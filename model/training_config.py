@@ -59,11 +59,17 @@ class NoiseConfig(_Model):
 
 
 class TeacherConfig(_Model):
-    """Soft labels from forests of each source (``teachers``)."""
+    """Soft labels from forests of each source (``teachers``), learnt in further epochs after all others."""
 
     weight: float = Field(default=0.0, description="what they count beside the contrast; 0: none", ge=0)
-    after: float = Field(default=0.0, description="share of the epochs with the contrast alone, first", ge=0, lt=1)
-    lessons: int = Field(default=60_000, description="mixtures of series, labelled once before training", gt=0)
+    epochs: int = Field(default=10, description="further epochs, with a learning rate that rises and falls anew", gt=0)
+    mix: float = Field(
+        default=0.5,
+        description="where the weights that are kept lie between those from before the lessons (0) and after them (1)",
+        gt=0,
+        le=1,
+    )
+    lessons: int = Field(default=60_000, description="mixtures of series, labelled once before the lessons", gt=0)
     batch: int = Field(default=256, description="lessons a step", gt=0)
     trees: int = Field(default=300, description="of each of a source's two forests", gt=0)
 
@@ -173,6 +179,14 @@ class TrainingConfig(RunConfig):
         default=0.3, description="share of draws whose sentence names the land cover, not the crop", ge=0, le=1
     )
     teacher: TeacherConfig = TeacherConfig()
+
+    @property
+    def taught(self) -> Self:
+        """The epochs with lessons, as a run of their own in a folder within this one's."""
+        epochs = self.teacher.epochs
+        folder = self.folder / "taught"
+        warmup = min(self.warmup_epochs, epochs / 5)
+        return self.model_copy(update={"epochs": epochs, "warmup_epochs": warmup, "run_folder": folder})
 
 
 class PhotoTrainingConfig(RunConfig):

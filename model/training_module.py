@@ -66,8 +66,6 @@ class TrainingModule(LightningModule):
         the numbers of those asked together.
     pooling
         What makes one target of several photos, trained along; only for pairs whose targets are (B, photos, d).
-    lessons, teacher
-        Series with soft labels of the captions, and what they count.
     """
 
     spared: Tensor | None
@@ -84,8 +82,6 @@ class TrainingModule(LightningModule):
         vectors: Floats,
         finest: Ints,
         pooling: AttentionPooling | None = None,
-        lessons: Lessons | None = None,
-        teacher: TeacherConfig | None = None,
     ) -> None:
         super().__init__()
         self.run = config
@@ -98,8 +94,8 @@ class TrainingModule(LightningModule):
         self.vectors = vectors
         self.finest = finest
         self.pooling = pooling
-        self.lessons = lessons
-        self.teacher = teacher or TeacherConfig()
+        self.lessons: Lessons | None = None
+        self.teacher = TeacherConfig()
         self.samples = config.samples or len(pairs.weights)
         spared = pairs.spared
         self.register_buffer("spared", None if spared is None else torch.from_numpy(spared), persistent=False)
@@ -107,6 +103,10 @@ class TrainingModule(LightningModule):
         away = np.empty((0, encoder.config.embedding), np.float32) if away is None else away
         self.register_buffer("distractors", torch.from_numpy(away), persistent=False)
         self._embedded: list[Tensor] = []
+
+    def begin_lessons(self, run: RunConfig, lessons: Lessons, teacher: TeacherConfig) -> None:
+        """Go on as another run, in which series with soft labels of the captions count as `teacher` says."""
+        self.run, self.lessons, self.teacher = run, lessons, teacher
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Batches of the current epoch; Lightning asks anew before each."""
@@ -156,7 +156,7 @@ class TrainingModule(LightningModule):
         self.queue.push(*whole)  # the same on every device
         # Lightning averages gradients over the devices: a part counts by its rows.
         loss = loss * (len(anchors) * len(parts) / len(whole.groups))
-        if self.lessons is not None and self.current_epoch >= self.teacher.after * self.run.epochs:
+        if self.lessons is not None:
             loss = loss + self.teacher.weight * self._taught(self.lessons, batch_idx)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(anchors))
         return loss

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_training import TABLE, make_config, make_series, pairs_of
+from test_training import TABLE, files, make_config, make_series, pairs_of, train, weights_of, words
 from torch.nn import functional
 
 from timesenmap.model.architecture import TimeSenCLIP
@@ -17,6 +17,8 @@ from timesenmap.model.series import SIMULATED
 from timesenmap.model.teachers import DIFFERENCES, features, lessons_of, mixed
 from timesenmap.model.training_config import TeacherConfig
 from timesenmap.model.training_scores import mean_vectors
+
+__all__ = ["files", "train", "words"]  # fixtures
 
 FEW = TeacherConfig(weight=1.0, lessons=600, trees=20)
 
@@ -131,7 +133,7 @@ def test_where_nobody_can_teach_it_is_said(tmp_path):
         lessons_of(pairs_of(frame, make_config(tmp_path)), FEW, np.random.default_rng(0))
 
 
-def test_lessons_begin_after_the_epochs_of_contrast_alone(pairs, tmp_path):
+def test_lessons_count_by_their_weight(pairs, tmp_path):
     from timesenmap.model.training import import_fit, training_module
 
     import_fit()
@@ -140,7 +142,7 @@ def test_lessons_begin_after_the_epochs_of_contrast_alone(pairs, tmp_path):
     lessons = lessons_of(pairs, FEW, np.random.default_rng(0))
     batch = pairs.batch(np.arange(40), np.random.default_rng(1))
 
-    def loss(teacher, epoch):
+    def loss(weight):
         module = training_module(
             config,
             network,
@@ -149,14 +151,24 @@ def test_lessons_begin_after_the_epochs_of_contrast_alone(pairs, tmp_path):
             labelled=Labelled(pairs.labelled.caption[:0], pairs.labelled.landcover[:0], {}),
             vectors=mean_vectors(pairs.sentences),
             finest=np.arange(5),
-            lessons=lessons,
-            teacher=teacher,
         )
+        if weight:
+            module.begin_lessons(config, lessons, TeacherConfig(weight=weight))
         module.log = lambda *_args, **_options: None
-        module.trainer = SimpleNamespace(world_size=1, global_rank=0, current_epoch=epoch)
+        module.trainer = SimpleNamespace(world_size=1, global_rank=0, current_epoch=1)
         return module.training_step(batch, 0).item()
 
-    for epoch in (2, 3):
-        alone, once, twice = (loss(TeacherConfig(weight=weight, after=0.75), epoch) for weight in (0.0, 1.0, 2.0))
-        assert (once > alone) == (epoch >= 3)
-        assert twice - alone == pytest.approx(2 * (once - alone), rel=1e-4)
+    alone, once, twice = map(loss, (0.0, 1.0, 2.0))
+    assert once > alone
+    assert twice - alone == pytest.approx(2 * (once - alone), rel=1e-4)
+
+
+def test_a_taught_encoder_lies_between_what_it_was_and_what_it_became(files, train):
+    def weights(name, **teacher):
+        lessons = {"weight": 2.0, "epochs": 3, "lessons": 300, "batch": 32, "trees": 5}
+        return weights_of(train(make_config(files, out=files / f"{name}.safetensors", teacher=lessons | teacher)).out)
+
+    before, after, halfway = weights("before", weight=0.0), weights("after", mix=1.0), weights("halfway", mix=0.25)
+    assert any((after[name] - before[name]).abs().max() > 1e-2 for name in before)
+    for name, value in halfway.items():
+        torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * after[name], atol=1e-6, rtol=1e-5)
