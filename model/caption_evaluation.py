@@ -30,7 +30,7 @@ from timesenmap.model.zero_shot import probabilities
 
 if TYPE_CHECKING:
     from timesenmap.model.encoder import Encoder
-    from timesenmap.model.training import TrainingData
+    from timesenmap.model.training_series import TrainingData
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -161,7 +161,7 @@ def held_out_report(
         a forest.
     """
     from timesenmap.model.towers import embed_texts  # noqa: PLC0415 - torch takes seconds
-    from timesenmap.model.training import load_training_data  # noqa: PLC0415
+    from timesenmap.model.training_series import load_training_data  # noqa: PLC0415
 
     require_scikit_learn()
     table = load_captions() if captions is None else captions

@@ -30,9 +30,10 @@ from timesenmap.model.evaluation import Interval, resampling_groups
 from timesenmap.model.forest import FOLDS, TREES, forest_predictions, require_scikit_learn
 from timesenmap.model.place_evaluation import embed_places
 from timesenmap.model.shown import high_summer_only
-from timesenmap.model.training import load_training_data, train
+from timesenmap.model.training import train
 from timesenmap.model.training_config import MAY_DIFFER, TrainingConfig
 from timesenmap.model.training_scores import Question, finest_present, question
+from timesenmap.model.training_series import load_training_data
 
 if TYPE_CHECKING:
     from timesenmap.model.encoder import Encoder

@@ -4,11 +4,10 @@ Source of the method: Jain et al. 2026, ISPRS J. 236:99-119; the captions target
 project's.
 """
 
-import hashlib
 import json
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,42 +18,33 @@ import numpy.typing as npt
 import torch
 
 from timesenmap.model.architecture import TimeSenCLIP
-from timesenmap.model.captions import UNLABELLED, CaptionTable, Labelled, label_rows, load_captions
+from timesenmap.model.captions import UNLABELLED, CaptionTable, Labelled, load_captions
 from timesenmap.model.checkpoint import save_encoder
+from timesenmap.model.config import EncoderConfig
 from timesenmap.model.encoder import Encoder
 from timesenmap.model.errors import ModelError
-from timesenmap.model.series import (
-    SIMULATED,
-    SeriesTable,
-    Split,
-    concatenate,
-    read_series,
-    spatial_cells,
-    split_by_group,
-)
 from timesenmap.model.teaching import teach
 from timesenmap.model.torchvision_cpu import ensure_torchvision
 from timesenmap.model.towers import embed_texts
 from timesenmap.model.training_config import (
     MAY_DIFFER,
     RunConfig,
-    SplitConfig,
     TrainingConfig,
     dump_config,
     resolve_config,
 )
-from timesenmap.model.training_data import CaptionPairs, Floats, surface_series
+from timesenmap.model.training_data import CaptionPairs, Floats
 from timesenmap.model.training_scores import (
     accuracy,
     calibrated_temperature,
     calibration_error,
     class_f1,
     cosines,
-    finest_present,
     mean_vectors,
     question,
     typical_questions,
 )
+from timesenmap.model.training_series import TrainingData, load_training_data
 
 if TYPE_CHECKING:
     from timesenmap.model.training_module import TrainingModule
@@ -64,44 +54,6 @@ log = logging.getLogger(__name__)
 REPORTED_VERSIONS: Final = (
     "timesenmap", "torch", "lightning", "scikit-learn", "numpy", "pandas", "sentence-transformers"
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Labelled series on their sides.
-
-    Attributes
-    ----------
-    table, labelled, reflectance
-        Rows with a caption; reflectance near the surface (n, 12, 10).
-    split
-        Sides of the rows.
-    counts
-        What was read and left out, by reason.
-    hashes
-        SHA-256 of each file by name.
-    """
-
-    table: SeriesTable
-    labelled: Labelled
-    reflectance: Floats
-    split: Split
-    counts: dict[str, int]
-    hashes: dict[str, str]
-
-    @property
-    def measured(self) -> npt.NDArray[np.bool_]:
-        """Rows of real land, bool (n,): not simulated."""
-        return (self.table.frame["dataset"] != SIMULATED).to_numpy()
-
-    def finest(self, captions: CaptionTable) -> npt.NDArray[np.int64]:
-        """Captions of measured rows that no other is within: those asked together."""
-        return finest_present(captions, self.labelled.caption[self.measured])
-
-    def side(self, rows: npt.NDArray[np.bool_]) -> tuple[Floats, Labelled]:
-        """Series and captions of some rows."""
-        caption, landcover = self.labelled.caption[rows], self.labelled.landcover[rows]
-        return self.reflectance[rows], Labelled(caption=caption, landcover=landcover, dropped={})
 
 
 @dataclass(frozen=True)
@@ -122,70 +74,6 @@ class TrainingResult:
     sha256: str
     epochs: tuple[int, int]
     report: dict[str, Any]
-
-
-def load_training_data(paths: Sequence[Path], split: SplitConfig, captions: CaptionTable) -> TrainingData:
-    """Read, label, correct and split the series.
-
-    Raises
-    ------
-    ModelError
-        As :func:`read_series` and :func:`label_rows`; also where ``leave_out`` names nothing, or no row is left.
-    """
-    table = concatenate([read_series(path) for path in paths])
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    labelled = label_rows(captions, table.frame)
-    counts = {"read": len(table), **{f"dropped: {reason}": n for reason, n in labelled.dropped.items()}}
-
-    named = labelled.caption != UNLABELLED
-    empty = ~np.isfinite(table.reflectance).any((1, 2))
-    excluded = _inside(table, split.exclude)
-    counts["without any observation"] = int((named & empty).sum())
-    counts["in an excluded box"] = int((named & ~empty & excluded).sum())
-    used = named & ~empty & ~excluded
-    if not used.any():
-        raise ModelError("no series is left to train on: every row was dropped, empty or excluded")
-    table = table.take(used)
-    labelled = Labelled(labelled.caption[used], labelled.landcover[used], labelled.dropped)
-
-    sides = split_by_group(
-        spatial_cells(table.frame, size=split.cell), validation=split.validation, test=split.test, seed=split.seed
-    )
-    away = _left_out(table, split.leave_out)
-    simulated = (table.frame["dataset"] == SIMULATED).to_numpy()
-    sides = Split(
-        train=(sides.train & ~away) | simulated,
-        validation=sides.validation & ~away & ~simulated,
-        test=(sides.test | away) & ~simulated,
-    )
-    counts |= {side: int(getattr(sides, side).sum()) for side in ("train", "validation", "test")}
-    counts["simulated, all in train"] = int(simulated.sum())
-    if not sides.train.any():
-        raise ModelError("no series is left to train on: all cells are held out; lower split.validation or split.test")
-    return TrainingData(table, labelled, surface_series(table), sides, counts, hashes)
-
-
-def _inside(table: SeriesTable, boxes: Sequence[tuple[float, float, float, float]]) -> npt.NDArray[np.bool_]:
-    lon, lat = (table.frame[name].to_numpy(np.float64) for name in ("lon", "lat"))
-    inside = np.zeros(len(table), bool)
-    for west, south, east, north in boxes:
-        inside |= (lon >= west) & (lon <= east) & (lat >= south) & (lat <= north)
-    return inside
-
-
-def _left_out(table: SeriesTable, names: Sequence[str]) -> npt.NDArray[np.bool_]:
-    away = np.zeros(len(table), bool)
-    for name in names:
-        rows = (table.frame["dataset"] == name).to_numpy()
-        if "region" in table.frame:
-            rows |= (table.frame["region"] == name).to_numpy()
-        if not rows.any():
-            known = sorted(table.frame["dataset"].unique())
-            raise ModelError(
-                f"leave_out '{name}' is no dataset or region of the series: datasets are {', '.join(known)}"
-            )
-        away |= rows
-    return away
 
 
 def train(
@@ -223,10 +111,7 @@ def train(
         reflectance, labelled, sources, captions, lambda texts: embed_texts(texts, spec).astype(np.float32), config
     )
     vectors = mean_vectors(pairs.sentences)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
-        torch.nn.init.normal_(network.positions, std=config.position_std)
+    network = fresh_network(config)
     held_out, held_out_labels = data.side(data.split.validation)
     module = training_module(
         config,
@@ -245,10 +130,26 @@ def train(
 
     temperature = _calibrate(network, held_out, held_out_labels, captions=captions, vectors=vectors, config=config)
     report = evaluate(network, data, captions, vectors, temperature=temperature)
-    report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": versions()}
     if taught:
         report |= {"taught_epochs": taught[0], "best_taught_epoch": taught[1]}
-    trained = TimeSenCLIP(_described(config, data, temperature))
+    return deliver(network, _described(config, data, temperature), config, report, epochs)
+
+
+def fresh_network(config: RunConfig) -> TimeSenCLIP:
+    """Network with weights drawn from the run's seed; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
+        torch.nn.init.normal_(network.positions, std=config.position_std)
+    return network
+
+
+def deliver(
+    network: TimeSenCLIP, described: EncoderConfig, config: RunConfig, report: dict[str, Any], epochs: tuple[int, int]
+) -> TrainingResult:
+    """Write the encoder, as it is described, and the run's report, to which seed, epochs and versions are added."""
+    report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": versions()}
+    trained = TimeSenCLIP(described)
     trained.load_state_dict(network.state_dict())
     sha256 = save_encoder(trained, config.out)
     report["encoder"] = {"file": config.out.name, "sha256": sha256}
@@ -383,7 +284,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _described(config: TrainingConfig, data: TrainingData, temperature: float) -> Any:
+def _described(config: TrainingConfig, data: TrainingData, temperature: float) -> EncoderConfig:
     """Encoder configuration with what training adds to it."""
     made = data.counts["simulated, all in train"]
     files = ", ".join(f"{name} ({digest[:12]})" for name, digest in data.hashes.items())

@@ -4,7 +4,6 @@ Source: Jain et al. 2026, ISPRS J. 236:99-119.
 """
 
 import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ import torch
 
 from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import UNLABELLED, Labelled
-from timesenmap.model.checkpoint import save_encoder
 from timesenmap.model.encoder import Encoder
 from timesenmap.model.errors import ModelError
 from timesenmap.model.photo_pairs import PhotoPairs, encoder_input
@@ -25,7 +23,15 @@ from timesenmap.model.prepare import label_names
 from timesenmap.model.prompts import class_embeddings, load_prompt_set
 from timesenmap.model.series import Split, spatial_cells, split_by_group
 from timesenmap.model.shards import MANIFEST, PreparedRows
-from timesenmap.model.training import TrainingResult, import_fit, prepare_folder, training_module, versions
+from timesenmap.model.training import (
+    TrainingResult,
+    deliver,
+    fresh_network,
+    import_fit,
+    prepare_folder,
+    training_module,
+    versions,
+)
 from timesenmap.model.training_config import PhotoTrainingConfig
 from timesenmap.model.training_data import Floats, Ints
 from timesenmap.model.training_scores import Question, accuracy, calibrated_temperature, mean_class_accuracy, question
@@ -91,10 +97,7 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
     counts = {"train": len(pairs.places), "without a photo": without, "validation": len(held_out.truth)}
     hashes = {str(path.name): _hash(path) for path in (*config.crops, *config.photos, *config.validation)}
     prepare_folder(config, hashes, resume=resume)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = TimeSenCLIP(encoder, dropout=config.dropout)
-        torch.nn.init.normal_(network.positions, std=config.position_std)
+    network = fresh_network(config)
     module = training_module(
         config,
         network,
@@ -111,7 +114,6 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
     report: dict[str, Any] = {"counts": counts, "data": hashes, "temperature": config.temperature}
     if counts["validation"]:
         report |= _scores(network, held_out)
-    report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": versions()}
     described = encoder.model_copy(
         update={
             "temperature": report["temperature"],
@@ -120,12 +122,7 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
             "created_by": f"timesenmap {versions().get('timesenmap', '')} train-encoder, seed {config.seed}".strip(),
         }
     )
-    trained = TimeSenCLIP(described)
-    trained.load_state_dict(network.state_dict())
-    sha256 = save_encoder(trained, config.out)
-    report["encoder"] = {"file": config.out.name, "sha256": sha256}
-    (config.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return TrainingResult(out=config.out, sha256=sha256, epochs=epochs, report=report)
+    return deliver(network, described, config, report, epochs)
 
 
 def _sides(crops: PreparedRows, config: PhotoTrainingConfig) -> Split:

@@ -395,7 +395,7 @@ def few_trees(reflectance: np.ndarray, truth: np.ndarray, **options: Any) -> np.
 
 
 def test_held_out_counts_measured_series_of_test_cells_only(held_out_folder: Path, config: TrainingConfig) -> None:
-    from timesenmap.model.training import load_training_data
+    from timesenmap.model.training_series import load_training_data
 
     report = json.loads((held_out_folder / "held-out.json").read_text())
     data = load_training_data(config.series, config.split, TABLE)
@@ -416,7 +416,7 @@ def test_held_out_counts_measured_series_of_test_cells_only(held_out_folder: Pat
 
 
 def test_simulated_series_count_on_no_side(config: TrainingConfig) -> None:
-    from timesenmap.model.training import load_training_data
+    from timesenmap.model.training_series import load_training_data
 
     data = load_training_data(config.series, config.split, TABLE)
     everywhere = np.ones(len(data.table), bool)
@@ -433,7 +433,7 @@ def test_held_out_scores_are_those_of_an_independent_computation(
 ) -> None:
     from timesenmap.model.encoder import load_encoder
     from timesenmap.model.towers import embed_texts
-    from timesenmap.model.training import load_training_data
+    from timesenmap.model.training_series import load_training_data
 
     data = load_training_data(config.series, config.split, TABLE)
     rows = data.split.test & (data.table.frame["dataset"] != SIMULATED).to_numpy()

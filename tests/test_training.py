@@ -580,7 +580,7 @@ def test_early_stopping_keeps_the_best_epoch(files, train):
 
 
 def test_rows_can_be_excluded_or_left_out_as_a_source(files, train):
-    from timesenmap.model.training import load_training_data
+    from timesenmap.model.training_series import load_training_data
 
     config = make_config(files, split={"leave_out": ["south"], "exclude": [[0, 40, 2.5, 45]]})
     data = load_training_data(config.series, config.split, TABLE)
@@ -599,7 +599,7 @@ def test_rows_can_be_excluded_or_left_out_as_a_source(files, train):
 
 
 def test_simulated_series_train_only_wherever_they_lie(files):
-    from timesenmap.model.training import load_training_data
+    from timesenmap.model.training_series import load_training_data
 
     frame = make_series()
     made = frame["label"].isin(["F", "W"]).to_numpy()
@@ -615,7 +615,7 @@ def test_simulated_series_train_only_wherever_they_lie(files):
 
 
 def test_dropped_and_empty_rows_are_counted(files):
-    from timesenmap.model.training import load_training_data
+    from timesenmap.model.training_series import load_training_data
 
     frame = make_series(50)
     frame.loc[3, list(SERIES_COLUMNS)] = np.nan
@@ -655,7 +655,7 @@ def test_the_shipped_encoder_names_held_out_land(shared_data):
     """A part of what the model card says, with the shipped prompts, not the training captions."""
     from timesenmap.model import load_encoder
     from timesenmap.model.prompts import class_embeddings, load_prompt_set
-    from timesenmap.model.training import load_training_data
+    from timesenmap.model.training_series import load_training_data
 
     config = resolve_config(
         Path(sys.modules["timesenmap.model"].__path__[0]) / "weights" / "starter.yaml",
