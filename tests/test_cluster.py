@@ -342,7 +342,7 @@ def test_no_worker_in_time_is_a_failure(tmp_path: Path) -> None:
 def test_the_same_maps_from_processes_as_from_this_one(place: Demonstration, tmp_path: Path) -> None:
     """And from two prompt sets, kept embeddings and another tile size."""
     flags = ["--aoi", place.aoi, "--catalog", place.catalog, "--year", place.year]
-    flags += ["--prompts", "land-cover", "--probabilities"]
+    flags += ["--prompts", "land-cover", "--probabilities", "--margin"]
     two = tmp_path / "two.yaml"
     two.write_text("type: local\nworkers: 2\nthreads: 1\n")
     for out, more in (("here", ["--tile-size", "64"]), ("two", ["--tile-size", "32", "--cluster", str(two)])):

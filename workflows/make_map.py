@@ -17,6 +17,7 @@ from timesenmap.catalogs import find_scenes
 from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.announced import announced
+from timesenmap.pipeline.answer_kinds import create_answer_store
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cog import limit_block_cache
 from timesenmap.pipeline.cube import create_cube, fits_cube
@@ -26,12 +27,7 @@ from timesenmap.pipeline.encode import EncoderRef, check_encoder
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.figures import months_made
 from timesenmap.pipeline.grid import grid_for, tiles
-from timesenmap.pipeline.label import (
-    CubeWindow,
-    create_embedding_store,
-    create_label_store,
-    create_probability_store,
-)
+from timesenmap.pipeline.label import CubeWindow, create_embedding_store
 from timesenmap.pipeline.maskers import classes_set_aside, load_masker
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
@@ -225,7 +221,7 @@ def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: Til
 def label_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
     """Give every pixel, for each prompt set, what is asked; a pixel is encoded once for all.
 
-    That is class and confidence; and the probability of every class, where the job says so.
+    That is class and confidence; the probability of every class and the margin of the best, where the job says so.
     """
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
     embeddings = workspace.embeddings if plan.job.keep_embeddings else None
@@ -233,16 +229,12 @@ def label_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: Til
     answers: dict[str, Answer] = {}
     todo: list[Stage] = []
     for prompts, question in zip(plan.prompt_sets, plan.questions, strict=True):
-        stage, store = plan.labels_stage(prompts), workspace.labels(prompts.name)
-        create = partial(create_label_store, store, shape, tile_size=tile_size)
-        todo.append(Stage(stage, plan.labels_signature(prompts), store, create))
-        answers[stage] = Answer(question, store)
-        if plan.job.probabilities:
-            stage, store = plan.probabilities_stage(prompts), workspace.probabilities(prompts.name)
+        for kind in plan.answer_kinds:
+            stage, store = kind.stage(prompts.name), workspace.answers(kind, prompts.name)
             classes = len(prompts.classes)
-            create = partial(create_probability_store, store, shape, classes=classes, tile_size=tile_size)
-            todo.append(Stage(stage, plan.probabilities_signature(prompts), store, create))
-            answers[stage] = Answer(question, store, every_class=True)
+            create = partial(create_answer_store, kind, store, shape, classes=classes, tile_size=tile_size)
+            todo.append(Stage(stage, plan.answer_signature(kind, prompts), store, create))
+            answers[stage] = Answer(question.answered_with(kind), store)
     work = LabelWork(answers, cube, plan.encoder, embeddings, plan.grid, plan.aoi)
     with stages.stage("labels", plan.pixels, "px") as advance:
         tile_run.run(todo, work=work, advance=advance, reach=0 if embeddings else cube.tiles_around)
