@@ -42,6 +42,53 @@ def test_against_scipy(rng: np.random.Generator) -> None:
     assert np.abs(confidence - 100 * probability.max(axis=1)).max() <= 0.51
 
 
+def plainly(
+    scores: np.ndarray, codes: Sequence[int], unseen: np.ndarray, *, temperature: float, unknown_below: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Class, confidence, margin and probabilities in NumPy's own words, a pixel a row and a division for each class."""
+    logits = scores.astype(np.float64) / temperature
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probability = weights / weights.sum(axis=1, keepdims=True)
+    ranked = np.sort(probability, axis=1)
+    margin = ranked[:, -1] - ranked[:, -2] if len(codes) > 1 else ranked[:, -1]
+    told = np.where(ranked[:, -1] < unknown_below, 255, np.asarray(codes)[probability.argmax(axis=1)])
+    told[unseen] = 0
+    percent = [np.rint(100 * values) for values in (ranked[:, -1], margin, probability.T)]
+    for values in percent:
+        values[..., unseen] = 255
+    return told, *percent
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 16, 44, 128, 129, 254])
+@pytest.mark.parametrize(("temperature", "hub"), [(0.003, False), (0.05, True), (0.4, False)])
+def test_every_byte_is_that_of_plain_numpy(rng: np.random.Generator, k: int, temperature: float, hub: bool) -> None:
+    """With classes and pixels that tie, pixels unseen or orthogonal to a class, and a threshold just at a pixel."""
+    pixels, classes = _unit(rng, 6001, 32), _unit(rng, k, 32)
+    classes[k // 2 :: 5] = classes[k // 3]
+    pixels[::50] = classes[rng.integers(0, k, len(pixels[::50]))]
+    pixels[1::97] = 0
+    pixels[2::97] = _axes(31, d=32) - _axes(30, d=32)
+    classes[:, 30] = classes[:, 31]  # so that every class has a cosine of 0 with these, though they were seen
+    means = rng.uniform(-0.2, 0.4, k) if hub else None
+    scores = cosines(pixels, classes)
+    if means is not None:
+        scale = 1 + means / 2 + 1e-6
+        scores = (scale.mean() / scale * (2 + scores.astype(np.float64)) - 2).astype(np.float32)
+    codes = rng.permutation(np.arange(1, 255))[:k].tolist()
+    choice = choose(pixels, classes, temperature=temperature, hub_means=means)
+    unseen = np.zeros(6001, bool)
+    unseen[1::97] = True
+    logits = scores.astype(np.float64) / temperature
+    best = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    for below in (0.0, float(np.sort(best)[3000]), float(np.nextafter(np.sort(best)[3000], 2))):
+        expected = plainly(scores, codes, unseen, temperature=temperature, unknown_below=below)
+        found = (*choice.labels(codes, unknown_below=below), choice.margins()[0], choice.probabilities())
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.dtype == np.uint8
+            np.testing.assert_array_equal(ours, theirs)
+    assert not (found[0] == 0)[2::97].any()
+
+
 def test_one_class_is_certain(rng: np.random.Generator) -> None:
     found, confidence = classify(_unit(rng, 10, 8), _unit(rng, 1, 8), (42,), temperature=0.01)
     assert set(found) == {42}
