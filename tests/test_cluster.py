@@ -26,7 +26,7 @@ from timesenmap.workflows import cluster, cluster_kinds, cluster_spec
 from timesenmap.workflows.cluster import Place, open_cluster
 from timesenmap.workflows.cluster_kinds import KINDS, client_of
 from timesenmap.workflows.cluster_spec import ClusterSpec, Workers, read_cluster, this_machine
-from timesenmap.workflows.make_map import main
+from timesenmap.workflows.make_map_command import main
 
 SHIPPED = Path(cluster.__file__).parent / "clusters"
 

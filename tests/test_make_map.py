@@ -30,7 +30,7 @@ from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.legend import UNKNOWN
 from timesenmap.pipeline.record import RunRecord
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 
 
 def run(*args: object) -> Result:
@@ -133,7 +133,7 @@ def test_second_run_redoes_only_what_changed(
     written = (out / "land-cover.tif").stat().st_mtime_ns
 
     monkeypatch.setattr(work, "composite_tile", never)
-    monkeypatch.setattr(command, "create_cube", never)
+    monkeypatch.setattr("timesenmap.workflows.make_map.create_cube", never)
     assert run(*job, "--tile-size", 32, "--out", out).exit_code == 0
     assert maps_of(out) == before
     assert (out / "land-cover.tif").stat().st_mtime_ns == written

@@ -26,7 +26,7 @@ from timesenmap.pipeline.rasters import write_class_map, write_probability_map
 from timesenmap.pipeline.record import RunRecord
 from timesenmap.pipeline.sheets import SheetValues, cut, sheet_file, write_mosaic
 from timesenmap.workflows import job as job_module
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 
 CLASSES = [LegendEntry(1, "Cropland", "#e6b422"), LegendEntry(4, "Forêt & woods", "#1b5e20")]
 SHAPE = (2300, 3300)

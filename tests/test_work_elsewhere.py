@@ -16,7 +16,7 @@ from object_server import ObjectServer, object_server
 
 from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.pipeline import objects, open_cube, open_maps
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 
 WORK = "s3://bucket/nights/first"
 SECRET = "any-secret-will-do"  # of `object_server`
