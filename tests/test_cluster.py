@@ -349,12 +349,12 @@ def test_the_same_maps_from_processes_as_from_this_one(place: Demonstration, tmp
         result = CliRunner().invoke(main, [*map(str, flags), *more, "--out", str(tmp_path / out)])
         assert result.exit_code == 0, result.output
     maps = {path.name: path.read_bytes() for path in (tmp_path / "here").glob("*.tif")}
-    assert len(maps) == 4
+    assert len(maps) == 5
     assert maps == {path.name: path.read_bytes() for path in (tmp_path / "two").glob("*.tif")}
     ledger = Ledger(tmp_path / "two" / "work" / "ledger.sqlite")
     with ledger._connect() as db:
         tiles = db.execute("SELECT stage, worker, profile FROM tile").fetchall()
-    assert len(tiles) == 27
+    assert len(tiles) == 36
     assert all(worker.startswith("tcp://") for _, worker, _ in tiles)
     phases = {stage: profile for stage, _, profile in tiles}
     assert '"decoding"' in phases["cube"]
