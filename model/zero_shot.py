@@ -82,13 +82,15 @@ def cosines(embeddings: NDArray[np.float32], vectors: NDArray[np.float32]) -> ND
         float32 (n, k); the bits of a row depend on that row alone.
     """
     n, d = embeddings.shape
-    out = np.empty((n, len(vectors)), np.float32)
+    out = np.empty((-(-n // _ROWS) * _ROWS, len(vectors)), np.float32)
     weights = np.ascontiguousarray(vectors.T)
+    block = np.empty((_ROWS, d), np.float32)  # copied first: BLAS gathers its operands faster from the cache
     for start in range(0, n, _ROWS):
-        rows = np.ascontiguousarray(embeddings[start : start + _ROWS])
-        whole = rows if len(rows) == _ROWS else np.concatenate([rows, np.zeros((_ROWS - len(rows), d), np.float32)])
-        out[start : start + _ROWS] = (whole @ weights)[: len(rows)]
-    return out
+        rows = embeddings[start : start + _ROWS]
+        block[: len(rows)] = rows
+        block[len(rows) :] = 0
+        np.matmul(block, weights, out=out[start : start + _ROWS])
+    return out[:n]
 
 
 def fit_hub_means(
@@ -162,11 +164,58 @@ def hub_corrected(cosine: NDArray[np.float32], means: NDArray[np.float64]) -> ND
     return cast("NDArray[np.float32]", (gain * (2 + cosine.astype(np.float64)) - 2).astype(np.float32))
 
 
+def softmax_terms(
+    scores: NDArray[np.float32], *, temperature: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Softmax of scores / temperature along the classes, before the division.
+
+    Parameters
+    ----------
+    scores
+        float32 (n, k).
+    temperature
+        Of the encoder's calibration.
+
+    Returns
+    -------
+    tuple
+        Weights, float64 (k, n): exp of how far a class is behind the best, which has just 1. And their totals, (n,):
+        a class has the probability weight / total. The bits of a pixel depend on that pixel alone; both are NaN where
+        a score is no number.
+    """
+    weights = scores.T.astype(np.float64, order="C")  # a class a row: what follows goes along memory, in place
+    weights /= temperature
+    weights -= weights.max(axis=0)
+    np.exp(weights, out=weights)
+    return weights, _total(weights)
+
+
+def _total(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum (k, n) over the classes, in the order in which NumPy sums a row of k: pairwise, by eights.
+
+    A last bit decides what lies just at a threshold: maps made when NumPy summed rows stay as they are.
+    """
+    classes = len(weights)
+    if classes > 128:
+        half = classes // 2 // 8 * 8
+        return _total(weights[:half]) + _total(weights[half:])
+    eights = classes // 8 * 8
+    if eights:
+        part = weights[:8].copy()
+        for first in range(8, eights, 8):
+            part += weights[first : first + 8]
+        total = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]))
+    else:
+        total = np.zeros(weights.shape[1])
+    for row in weights[eights:]:
+        total += row
+    return cast("NDArray[np.float64]", total)
+
+
 def probabilities(scores: NDArray[np.float32], *, temperature: float) -> NDArray[np.float64]:
     """Softmax of scores / temperature along the classes: (n, k) to float64 (n, k)."""
-    logits = scores.astype(np.float64) / temperature
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return cast("NDArray[np.float64]", weights / weights.sum(axis=1, keepdims=True))
+    weights, total = softmax_terms(scores, temperature=temperature)
+    return (weights / total).T
 
 
 @dataclass(frozen=True)

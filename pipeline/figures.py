@@ -102,6 +102,12 @@ def _area(c: ClassRecord, name: str, pixel: float, seen: int) -> ClassArea:
     )
 
 
+def share_below(histogram: Sequence[int] | None, percent: int) -> float | None:
+    """Share (0..1) of the pixels of a histogram (101 counts by percent) that have less; None where it has none."""
+    total = sum(histogram or ())
+    return sum((histogram or ())[:percent]) / total if total else None
+
+
 def mean_confidence(map_record: MapRecord) -> float | None:
     """Mean of the map's confidence in percent; None where nothing is classified."""
     counts = np.asarray(map_record.confidence_histogram)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from timesenmap.model import EncoderConfig
 from timesenmap.pipeline import profile
-from timesenmap.pipeline.classify import NO_CLASS, NO_CONFIDENCE
 from timesenmap.pipeline.encode import Embedded, EncoderRef, dequantise, embed_block, encoder_of, quantise
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import TileResult
@@ -72,28 +71,6 @@ class OpenCube:
         return np.pad(window, ((0, 0), (0, 0), *beyond))
 
 
-def create_label_store(store: StoreLike, shape: tuple[int, int], *, tile_size: int) -> None:
-    """Make the empty store of one prompt set: ``class`` and ``confidence`` (y, x) uint8, one chunk a tile."""
-    group = Store.at(store).group("w-")
-    chunks = (min(tile_size, shape[0]), min(tile_size, shape[1]))
-    for name, fill in (("class", NO_CLASS), ("confidence", NO_CONFIDENCE)):
-        group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", fill_value=fill, dimension_names=("y", "x"))
-
-
-def create_probability_store(store: StoreLike, shape: tuple[int, int], *, classes: int, tile_size: int) -> None:
-    """Make the empty store of one prompt set's probabilities (class, y, x) uint8: a chunk a class, a shard a tile."""
-    side = (min(tile_size, shape[0]), min(tile_size, shape[1]))
-    Store.at(store).group("w-").create_array(
-        "probability",
-        shape=(classes, *shape),
-        chunks=(1, *side),
-        shards=(classes, *side),
-        dtype="uint8",
-        fill_value=NO_CONFIDENCE,
-        dimension_names=("class", "y", "x"),
-    )
-
-
 def create_embedding_store(store: StoreLike, shape: tuple[int, int], *, dim: int, tile_size: int) -> None:
     """Make the empty store of embeddings: ``embedding`` (y, x, d) int8 and ``scale`` (y, x) float32."""
     group = Store.at(store).group("w-")
@@ -129,8 +106,7 @@ def label_tile(
 
     Returns
     -------
-    For each question (layers, y, x) uint8: class code (0 no data, 255 unknown) and confidence, or the probabilities of
-    all classes; in percent, 255 no data.
+    For each question (layers, y, x) uint8, as of its kind (`timesenmap.pipeline.answer_kinds`).
     """
     layers = _over_blocks(
         _label_block,
@@ -220,37 +196,3 @@ def write_embeddings(
         Store.at(store).array(name, "r+")[window] = block
     checksum = hashlib.sha256(embedding.tobytes() + scale.tobytes()).hexdigest()
     return TileResult(checksum, {}, stored_bytes(store, tile, "embedding", "scale"))
-
-
-@profile.timed("writing")
-def write_labels(store: StoreLike, tile: Tile, labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> TileResult:
-    """Write a tile's class and confidence (2, y, x) whole into the store; pixels outside the AOI become no data.
-
-    The counts of the result are ``pixels`` (256: by class code), ``confidence_sum`` (256: by class code) and
-    ``confidence`` (101: pixels by percent), inside the AOI.
-    """
-    classes = np.where(inside, labels[0], NO_CLASS).astype(np.uint8)
-    confidence = np.where(inside, labels[1], NO_CONFIDENCE).astype(np.uint8)
-    window = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-    for name, block in (("class", classes), ("confidence", confidence)):
-        Store.at(store).array(name, "r+")[window] = block
-    sure = confidence != NO_CONFIDENCE
-    counts = {
-        "pixels": np.bincount(classes[inside], minlength=256),
-        "confidence_sum": np.bincount(classes[sure], weights=confidence[sure], minlength=256),
-        "confidence": np.bincount(confidence[sure], minlength=101),
-    }
-    checksum = hashlib.sha256(classes.tobytes() + confidence.tobytes()).hexdigest()
-    sums = {name: [int(n) for n in values] for name, values in counts.items()}
-    return TileResult(checksum, sums, stored_bytes(store, tile, "class", "confidence"))
-
-
-@profile.timed("writing")
-def write_probabilities(
-    store: StoreLike, tile: Tile, probability: NDArray[np.uint8], inside: NDArray[np.bool_]
-) -> TileResult:
-    """Write a tile's probabilities (class, y, x) whole into the store; pixels outside the AOI become no data."""
-    values = np.where(inside, probability, NO_CONFIDENCE).astype(np.uint8)
-    Store.at(store).array("probability", "r+")[:, tile.y0 : tile.y1, tile.x0 : tile.x1] = values
-    size = stored_bytes(store, tile, "probability")
-    return TileResult(hashlib.sha256(values.tobytes()).hexdigest(), {}, size)

@@ -82,8 +82,9 @@ class Ramp:
         return np.rint(np.stack(columns, axis=1)).astype(np.uint8)
 
 
-# Both ramps rise or fall evenly in lightness, so that they can be read in grey and by the colour-blind:
-# confidence in viridis (eight of its colours; CC0), months seen from pale to deep blue (ColorBrewer's Blues).
+# All ramps rise or fall evenly in lightness, so that they can be read in grey and by the colour-blind: confidence in
+# viridis (eight of its colours; CC0), margin from deep red, where two classes nearly tie, to nearly white
+# (ColorBrewer's OrRd), months seen from pale to deep blue (ColorBrewer's Blues).
 CONFIDENCE = Ramp(
     title="Confidence",
     unit="%",
@@ -96,6 +97,21 @@ CONFIDENCE = Ramp(
         (71, "#4ac16d"),
         (86, "#a0da39"),
         (100, "#fde725"),
+    ),
+)
+MARGIN = Ramp(
+    title="Margin of the best class over the second best",
+    unit="%",
+    stops=(
+        (0, "#7f0000"),
+        (12, "#b30000"),
+        (25, "#d7301f"),
+        (38, "#ef6548"),
+        (50, "#fc8d59"),
+        (62, "#fdbb84"),
+        (75, "#fdd49e"),
+        (88, "#fee8c8"),
+        (100, "#fff7ec"),
     ),
 )
 OBSERVATIONS = Ramp(

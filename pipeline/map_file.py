@@ -158,7 +158,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _check(path: Path, source: Any) -> None:
-    remedy = "name a class map of make-map, not its confidence or probabilities"
+    remedy = "name a class map of make-map, not its confidence, probabilities or margin"
     if source.count != 1 or source.dtypes[0] != "uint8":
         kind = ", ".join(sorted(set(source.dtypes)))
         raise MapError(f"map {path}: {source.count} bands of {kind}, a class map is one band of uint8; {remedy}")

@@ -43,6 +43,8 @@ def open_maps(out: str | PathLike[str]) -> xr.Dataset:
             Percent, 255 = no data.
         ``land_cover_probability``
             Where the run wrote it: percent (class, y, x), with the classes' names as coordinate ``land_cover_class``.
+        ``land_cover_margin``
+            Where the run wrote it: percent by which the best class leads the second best, 255 = no data.
 
         And ``observations``: months with a clear observation, 255 = outside the area. ``.rio.nodata`` says the no-data
         value of each; ``.rio.to_raster`` writes any of them.
@@ -62,6 +64,9 @@ def open_maps(out: str | PathLike[str]) -> xr.Dataset:
         maps[f"{name}_confidence"] = confidence.assign_attrs(long_name=f"{one.title}: confidence", units="percent")
         if one.probability_map is not None:
             maps[f"{name}_probability"] = _probability(folder / one.probability_map, one, name)
+        if one.margin_map is not None:
+            margin = _band(folder / one.margin_map)
+            maps[f"{name}_margin"] = margin.assign_attrs(long_name=f"{one.title}: margin", units="percent")
     months = _band(folder / record.observation_map)
     maps["observations"] = months.assign_attrs(long_name=legend.OBSERVATIONS.title, units="1")
     dataset = xr.Dataset(maps)

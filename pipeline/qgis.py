@@ -64,7 +64,7 @@ def aoi_geojson(record: RunRecord) -> str:
 def project_xml(record: RunRecord) -> str:
     """Return the ``.qgs`` document: outline on top, a group for each prompt set, observations below.
 
-    The first prompt set's class map is shown; confidence, observations and the other groups are there to be ticked.
+    The first prompt set's class map is shown; its other maps, observations and the other groups are there to be ticked.
     """
     outline = _outline_layer()
     groups = [(m, _layers_of(m, record)) for m in record.maps]
@@ -119,6 +119,8 @@ def _layers_of(map_record: MapRecord, record: RunRecord) -> list[_Layer]:
     layers = [_class_layer(map_record, record), _confidence_layer(map_record, record)]
     if map_record.probability_map is not None:
         layers.append(_probability_layer(map_record.probability_map, map_record, record))
+    if map_record.margin_map is not None:
+        layers.append(_margin_layer(map_record.margin_map, map_record, record))
     return layers
 
 
@@ -140,18 +142,23 @@ def _class_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
 
 def _confidence_layer(map_record: MapRecord, record: RunRecord) -> _Layer:
     title = f"Confidence (%): {map_record.title}"
-    return _percent_layer(
-        map_record.confidence_map, title, "Calibrated probability of the best class, in percent.", record
-    )
+    what = "Calibrated probability of the best class, in percent."
+    return _ramp_layer(map_record.confidence_map, title, what, legend.CONFIDENCE, record)
 
 
 def _probability_layer(file: str, map_record: MapRecord, record: RunRecord) -> _Layer:
     title = f"Probability of each class (%): {map_record.title}"
     shown = f"shown is the first, {map_record.classes[0].name}"
-    return _percent_layer(file, title, f"Calibrated probability of every class, a band each; {shown}.", record)
+    what = f"Calibrated probability of every class, a band each; {shown}."
+    return _ramp_layer(file, title, what, legend.CONFIDENCE, record)
 
 
-def _percent_layer(file: str, title: str, what: str, record: RunRecord) -> _Layer:
+def _margin_layer(file: str, map_record: MapRecord, record: RunRecord) -> _Layer:
+    what = "Probability of the best class minus that of the second best, in percent: where it is low, two nearly tie."
+    return _ramp_layer(file, f"Margin (%): {map_record.title}", what, legend.MARGIN, record)
+
+
+def _ramp_layer(file: str, title: str, what: str, ramp: legend.Ramp, record: RunRecord) -> _Layer:
     return _Layer(
         file=file,
         title=title,
@@ -160,21 +167,13 @@ def _percent_layer(file: str, title: str, what: str, record: RunRecord) -> _Laye
         crs=record.grid.crs,
         shown=False,
         expanded=False,
-        body=[_no_data(), legend.ramp_pipe(legend.CONFIDENCE)],
+        body=[_no_data(), legend.ramp_pipe(ramp)],
     )
 
 
 def _observation_layer(record: RunRecord) -> _Layer:
-    return _Layer(
-        file=record.observation_map,
-        title=legend.OBSERVATIONS.title,
-        abstract=f"Number of the twelve months with a clear observation. {_abstract(record)}",
-        provider="gdal",
-        crs=record.grid.crs,
-        shown=False,
-        expanded=False,
-        body=[_no_data(), legend.ramp_pipe(legend.OBSERVATIONS)],
-    )
+    what = "Number of the twelve months with a clear observation."
+    return _ramp_layer(record.observation_map, legend.OBSERVATIONS.title, what, legend.OBSERVATIONS, record)
 
 
 def _outline_layer() -> _Layer:

@@ -26,6 +26,7 @@ __all__ = [
     "Raster",
     "write_class_map",
     "write_confidence_map",
+    "write_margin_map",
     "write_observation_map",
     "write_probability_map",
 ]
@@ -94,6 +95,16 @@ def write_confidence_map(
     Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
     """
     _write_ramp_map(path, values, grid, ramp=legend.CONFIDENCE, bands=["confidence (%)"], tags=tags, levels=levels)
+
+
+def write_margin_map(
+    path: Path, values: Raster, grid: GeoBox, *, tags: Mapping[str, str], levels: int | None = None
+) -> None:
+    """Write the margin of the best class, uint8 (y, x) 0..100 percent and 255 = no data: COG with averaged overviews.
+
+    With a ``.qml`` style. Raises ValueError where shapes differ, the grid is not north-up, or a value is neither.
+    """
+    _write_ramp_map(path, values, grid, ramp=legend.MARGIN, bands=["margin (%)"], tags=tags, levels=levels)
 
 
 def write_probability_map(

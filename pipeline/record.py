@@ -70,6 +70,9 @@ class MapRecord(_Record):
     class_map: str
     confidence_map: str
     probability_map: str | None = Field(None, description="probability of every class, a band each, where asked for")
+    margin_map: str | None = Field(
+        None, description="probability of the best class minus that of the second best, where asked for"
+    )
     classes: tuple[ClassRecord, ...]
     unknown: ClassRecord | None = Field(
         None, description="pixels left unknown (255), with their mean confidence; null where none was to be"
@@ -77,6 +80,9 @@ class MapRecord(_Record):
     unknown_below: float = Field(0.0, description="probability (0-1) below which a pixel is unknown; 0 = never")
     no_data_pixels: int = Field(description="pixels inside the AOI without any clear observation")
     confidence_histogram: tuple[int, ...] = Field(description="101 counts: pixels with confidence 0, 1, ..., 100")
+    margin_histogram: tuple[int, ...] | None = Field(
+        None, description="101 counts: pixels with a margin of 0, 1, ..., 100; where there is a map of it"
+    )
     checksum: str = Field(description="sha256 of the class map file")
 
     @property

@@ -140,7 +140,7 @@
     const y = view.y + point.y / view.scale;
     if (x < 0 || y < 0 || x >= place.width || y >= place.height) return "Outside the maps.";
     const [a, , c, , e, f] = place.transform;
-    // A map's confidence belongs to its class: "Land cover: Water, confidence 98%".
+    // A map's confidence and margin belong to its class: "Land cover: Water, confidence 98%, margin 97%".
     const parts = layers.map((layer) => [layer, reader(layer)(x, y)]).filter(([, value]) => value !== null)
       .map(([layer, value]) => (layer.of ? `, ${layer.of} ${value}` : ` · ${layer.title}: ${value}`));
     const east = c + (Math.floor(x) + 0.5) * a;

@@ -30,8 +30,9 @@ from timesenmap.pipeline.record import MapRecord, RunRecord, SceneRecord
 from timesenmap.pipeline.whole import write_whole
 from timesenmap.pipeline.workspace import stores_at
 
-_LONGEST = {"classes": 1600, "confidence": 800, "observations": 800}  # pixels of the embedded pictures
+_LONGEST, _LONGEST_CLASSES = 800, 1600  # pixels of the embedded pictures
 _HISTOGRAM_STEP = 5  # percent a bar
+NEAR_TIE = 10  # percent of margin below which two classes nearly tie
 _UNSEEN = "no clear observation"
 
 
@@ -83,6 +84,7 @@ def render_report(out: Path, record: RunRecord) -> str:
         set_aside=[f"{code} ({SCENE_CLASSES.get(code, 'unknown')})" for code in record.set_aside],
         cloud_dilation=record.cloud_dilation,
         rules=_rules(record.scenes),
+        near_tie=NEAR_TIE,
         phases=PHASES,
         months_made=figures.months_made,
         job=json.dumps(record.job, indent=1, ensure_ascii=False, sort_keys=True),
@@ -99,7 +101,7 @@ def _layers(out: Path, record: RunRecord) -> list[dict[str, Any]]:
     area = figures.aoi_in_grid(record)
     for i, map_record in enumerate(record.maps):
         colours = _distinct(map_record)
-        values = pictures.read_picture(out / map_record.class_map, longest=_LONGEST["classes"], categories=True)
+        values = pictures.read_picture(out / map_record.class_map, longest=_LONGEST_CLASSES, categories=True)
         entries = [c._replace(colour=colours[c.code]) for c in legend.check_classes(map_record.legend)]
         unseen = (values == NO_CLASS) & pictures.area_mask(area, record.grid, values.shape)
         layers.append(
@@ -115,15 +117,18 @@ def _layers(out: Path, record: RunRecord) -> list[dict[str, Any]]:
                 "unknown": figures.unknown_area(map_record, record.grid),
             }
         )
-        title = f"{map_record.title}: confidence"
-        confidence = _ramp_layer(out / map_record.confidence_map, title, "confidence", legend.CONFIDENCE, record)
-        layers.append(confidence | {"id": f"confidence-{i}", "of": "confidence"})
+        ramps = {"confidence": (map_record.confidence_map, legend.CONFIDENCE)}
+        if map_record.margin_map is not None:
+            ramps["margin"] = (map_record.margin_map, legend.MARGIN)
+        for kind, (file, ramp) in ramps.items():
+            layer = _ramp_layer(out / file, f"{map_record.title}: {kind}", kind, ramp, record)
+            layers.append(layer | {"id": f"{kind}-{i}", "of": kind})
     layers.append(_ramp_layer(out / record.observation_map, "Months seen", "observations", legend.OBSERVATIONS, record))
     return layers
 
 
 def _ramp_layer(path: Path, title: str, kind: str, ramp: legend.Ramp, record: RunRecord) -> dict[str, Any]:
-    values = pictures.read_picture(path, longest=_LONGEST[kind], categories=False)
+    values = pictures.read_picture(path, longest=_LONGEST, categories=False)
     area = figures.aoi_in_grid(record)
     unseen = (values == NO_VALUE) & pictures.area_mask(area, record.grid, values.shape)
     table = ramp.table()
@@ -203,6 +208,7 @@ def _map(map_record: MapRecord, record: RunRecord) -> dict[str, Any]:
         "absent": [c.name for c in map_record.classes if not c.pixels],
         "classified": sum(area.hectares for area in areas),
         "mean_confidence": figures.mean_confidence(map_record),
+        "near_ties": figures.share_below(map_record.margin_histogram, NEAR_TIE),
         "chart": _confidence_chart(map_record),
     }
 

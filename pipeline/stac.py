@@ -24,7 +24,7 @@ from timesenmap.pipeline.stac_assets import (
     companions,
     file_asset,
     map_asset,
-    probability_asset,
+    percent_assets,
     resolution_fields,
     sheet_assets,
     slug,
@@ -123,21 +123,6 @@ def _collection(record: RunRecord, items: Sequence[tuple[str, Json]]) -> Json:
 
 
 def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str, Json]:
-    confidence_band = {
-        "name": "confidence",
-        "description": "Calibrated probability of the best class of each pixel",
-        "data_type": "uint8",
-        "nodata": 255,
-        "unit": "%",
-        **resolution_fields(record.grid),
-    }
-    if any(map_record.confidence_histogram):
-        confidence_band["raster:histogram"] = {
-            "count": 101,
-            "min": 0,
-            "max": 100,
-            "buckets": list(map_record.confidence_histogram),
-        }
     assets = {
         "classes": {
             **map_asset(out, record, map_record.class_map, f"{map_record.title}: class of each pixel"),
@@ -152,13 +137,8 @@ def _map_item(out: Path, record: RunRecord, map_record: MapRecord) -> tuple[str,
             ],
             "classification:classes": class_rows(map_record),
         },
-        "confidence": {
-            **map_asset(out, record, map_record.confidence_map, "Confidence in percent"),
-            "bands": [confidence_band],
-        },
         **sheet_assets(out, record, "classes", map_record.class_map),
-        **sheet_assets(out, record, "confidence", map_record.confidence_map),
-        **probability_asset(out, record, map_record),
+        **percent_assets(out, record, map_record),
         **companions(out),
         "style": file_asset(
             out, Path(map_record.class_map).stem + ".qml", "application/xml", "QGIS style of the classes", ["style"]

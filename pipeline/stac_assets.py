@@ -106,24 +106,44 @@ def companions(out: Path) -> dict[str, Json]:
     }
 
 
-def probability_asset(out: Path, record: RunRecord, map_record: MapRecord) -> dict[str, Json]:
-    """Asset of the probabilities, a band a class in the order of the classes; nothing where there are none."""
-    if map_record.probability_map is None:
-        return {}
-    bands = [
-        {
-            "name": slug(c.name),
-            "description": f"Calibrated probability of {c.name} ({c.code})",
-            "data_type": "uint8",
-            "nodata": 255,
-            "unit": "%",
-            **resolution_fields(record.grid),
-        }
-        for c in map_record.classes
-    ]
-    name = map_record.probability_map
-    asset = map_asset(out, record, name, "Probability of each class in percent")
-    return {"probability": {**asset, "bands": bands}, **sheet_assets(out, record, "probability", name)}
+def percent_assets(out: Path, record: RunRecord, map_record: MapRecord) -> dict[str, Json]:
+    """Assets of the maps in percent: confidence; and, where they were asked for, probabilities and margin."""
+    best = _percent_band(record, "confidence", "Calibrated probability of the best class of each pixel")
+    shown = {"confidence": (map_record.confidence_map, "Confidence in percent", [best])}
+    _add_histogram(best, map_record.confidence_histogram)
+    if map_record.probability_map is not None:  # a band a class, in the order of the classes
+        bands = [
+            _percent_band(record, slug(c.name), f"Calibrated probability of {c.name} ({c.code})")
+            for c in map_record.classes
+        ]
+        shown["probability"] = (map_record.probability_map, "Probability of each class in percent", bands)
+    if map_record.margin_map is not None:
+        what = "Probability of the best class minus that of the second best: where it is low, two classes nearly tie"
+        margin = _percent_band(record, "margin", what)
+        _add_histogram(margin, map_record.margin_histogram or ())
+        shown["margin"] = (map_record.margin_map, "Margin of the best class over the second best in percent", [margin])
+    assets: dict[str, Json] = {}
+    for key, (name, title, bands) in shown.items():
+        assets[key] = {**map_asset(out, record, name, title), "bands": bands}
+        assets |= sheet_assets(out, record, key, name)
+    return assets
+
+
+def _percent_band(record: RunRecord, name: str, description: str) -> Json:
+    return {
+        "name": name,
+        "description": description,
+        "data_type": "uint8",
+        "nodata": 255,
+        "unit": "%",
+        **resolution_fields(record.grid),
+    }
+
+
+def _add_histogram(band: Json, counts: Sequence[int]) -> None:
+    """Say how many pixels have 0, 1, ..., 100 percent; nothing where no pixel has any."""
+    if any(counts):
+        band["raster:histogram"] = {"count": 101, "min": 0, "max": 100, "buckets": list(counts)}
 
 
 def slug(text: str) -> str:

@@ -5,26 +5,20 @@ computes the tile, writes it whole into its stores and returns what goes into th
 worker should do it, where a cluster has several: ``reading`` or ``encoding``.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from odc.geo.geobox import GeoBox
 
 from timesenmap.catalogs.scenes import Scene
+from timesenmap.pipeline.answer_kinds import write_answer
 from timesenmap.pipeline.aoi import Aoi
 from timesenmap.pipeline.cube import MADE_OF, composite_tile, write_tile
 from timesenmap.pipeline.donors import Donor, take_months
 from timesenmap.pipeline.encode import EncoderRef
 from timesenmap.pipeline.grid import Tile, aoi_mask
-from timesenmap.pipeline.label import (
-    CubeWindow,
-    embed_tile,
-    label_tile,
-    write_embeddings,
-    write_labels,
-    write_probabilities,
-)
+from timesenmap.pipeline.label import CubeWindow, embed_tile, label_tile, write_embeddings
 from timesenmap.pipeline.ledger import TileResult
 from timesenmap.pipeline.maskers import Masker
 from timesenmap.pipeline.observations import count_observations
@@ -97,21 +91,10 @@ class EmbedWork:
 
 @dataclass(frozen=True)
 class Answer:
-    """Where the answer to a question goes: class and confidence, or the probability of every class."""
+    """A question, and the store its answer goes to."""
 
     question: Question
     store: Store
-    every_class: bool = False
-
-    @property
-    def asked(self) -> Question:
-        """The question as it is put."""
-        return replace(self.question, every_class=self.every_class)
-
-    @property
-    def write(self) -> Callable[..., TileResult]:
-        """What writes a tile of it."""
-        return write_probabilities if self.every_class else write_labels
 
 
 @dataclass(frozen=True)
@@ -136,10 +119,10 @@ class LabelWork:
     def __call__(self, tile: Tile, wanted: frozenset[str]) -> Mapping[str, TileResult]:
         """Do a tile."""
         answers = {stage: answer for stage, answer in self.answers.items() if stage in wanted}
-        questions = tuple(answer.asked for answer in answers.values())
+        questions = tuple(answer.question for answer in answers.values())
         found = label_tile(tile, self.cube, self.encoder, questions, embeddings=self.embeddings)
         inside = aoi_mask(self.aoi, tile.geobox(self.grid))
         return {
-            stage: answer.write(answer.store, tile, layers, inside)
+            stage: write_answer(answer.question.kind, answer.store, tile, layers, inside)
             for (stage, answer), layers in zip(answers.items(), found, strict=True)
         }

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from timesenmap.pipeline import locks
+from timesenmap.pipeline.answer_kinds import KINDS, AnswerKind
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.stores import Store, check_store
@@ -26,7 +27,7 @@ OWNER = "owner.json"
 """Mark beside the stores: whose they are."""
 
 _CUBE = "cube.zarr"
-_STORES = (_CUBE, "embeddings.zarr", "labels", "probabilities")
+_STORES = (_CUBE, "embeddings.zarr", *(kind.name for kind in KINDS))
 
 
 def signature(**parts: object) -> str:
@@ -68,13 +69,9 @@ class Workspace:
         """Store of the embeddings, present with ``--keep-embeddings``."""
         return self.stores / "embeddings.zarr"
 
-    def labels(self, prompt_set: str) -> Store:
-        """Store of class and confidence of one prompt set, before they become COGs."""
-        return self.stores / "labels" / f"{prompt_set}.zarr"
-
-    def probabilities(self, prompt_set: str) -> Store:
-        """Store of the probability of every class of one prompt set, present with ``--probabilities``."""
-        return self.stores / "probabilities" / f"{prompt_set}.zarr"
+    def answers(self, kind: AnswerKind, prompt_set: str) -> Store:
+        """Store of one kind of answer to one prompt set, before it becomes COGs."""
+        return self.stores / kind.name / f"{prompt_set}.zarr"
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""

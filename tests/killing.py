@@ -187,7 +187,7 @@ def what_must_be_the_same(out: Path) -> dict[str, object]:
 def _serve() -> None:
     """Fork a process for each line of standard input; say its id and, when asked, how it ended."""
     from timesenmap.model.torchvision_cpu import ensure_torchvision
-    from timesenmap.workflows.make_map import main
+    from timesenmap.workflows.make_map_command import main
 
     ensure_torchvision()
     from transformers import BertModel  # noqa: F401 - what the text tower imports

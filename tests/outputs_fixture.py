@@ -18,7 +18,12 @@ from pyproj import Transformer
 from rasterio.features import geometry_mask
 
 from timesenmap.pipeline.legend import UNKNOWN, LegendEntry
-from timesenmap.pipeline.rasters import write_class_map, write_confidence_map, write_observation_map
+from timesenmap.pipeline.rasters import (
+    write_class_map,
+    write_confidence_map,
+    write_margin_map,
+    write_observation_map,
+)
 from timesenmap.pipeline.record import (
     ClassRecord,
     EncoderRecord,
@@ -85,6 +90,7 @@ class Run:
     inside: np.ndarray
     classes: dict[str, np.ndarray]
     confidence: dict[str, np.ndarray]
+    margin: dict[str, np.ndarray]
     observations: np.ndarray
 
 
@@ -166,10 +172,12 @@ def make_run(
     title: str = "Fields near Ypres, 2018",
     odd_name: str | None = None,
     unknown_below: float = 0.0,
+    margin: bool = False,
 ) -> Run:
     """Write the maps of a run into ``out`` and return them with their record.
 
-    Where ``unknown_below`` is given, the land cover (not the crops) is unknown where its confidence is below.
+    Where ``unknown_below`` is given, the land cover (not the crops) is unknown where its confidence is below. With
+    ``margin`` the land cover has a map of the margin, too.
     """
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(20180611)
@@ -188,7 +196,7 @@ def make_run(
         land_cover[4] = LegendEntry(5, odd_name, land_cover[4].colour)
     licence = "Contains modified Copernicus Sentinel data 2018"
     write_observation_map(out / "observations.tif", observations, grid, tags={"licence": licence})
-    records, classes, confidences = [], {}, {}
+    records, classes, confidences, margins = [], {}, {}, {}
     chosen = (("land-cover", "Land cover", land_cover, land), ("crops", "Crops", CROPS, crop))[:maps]
     for name, map_title, entries, codes in chosen:
         values = np.where(classified, codes, 0).astype(np.uint8)
@@ -200,6 +208,10 @@ def make_run(
         write_class_map(out / f"{name}.tif", values, grid, shown, tags={"title": map_title, "licence": licence})
         write_confidence_map(out / f"{name}.confidence.tif", confidence, grid, tags={"licence": licence})
         classes[name], confidences[name] = values, confidence
+        if margin and name == "land-cover":  # at least what two classes alone would leave
+            lead = np.where(classified, np.maximum(2 * confidence.astype(int) - 100, confidence // 4), 255)
+            margins[name] = lead.astype(np.uint8)
+            write_margin_map(out / f"{name}.margin.tif", margins[name], grid, tags={"licence": licence})
         count = partial(_counted, values=values, confidence=confidence)
         records.append(
             MapRecord(
@@ -208,11 +220,15 @@ def make_run(
                 prompts_sha256=hashlib.sha256(name.encode()).hexdigest(),
                 class_map=f"{name}.tif",
                 confidence_map=f"{name}.confidence.tif",
+                margin_map=f"{name}.margin.tif" if name in margins else None,
                 classes=tuple(count(e) for e in entries),
                 unknown=count(UNKNOWN) if below else None,
                 unknown_below=below,
                 no_data_pixels=int((inside & (values == 0)).sum()),
                 confidence_histogram=tuple(np.bincount(confidence[classified], minlength=101).tolist()),
+                margin_histogram=tuple(np.bincount(margins[name][classified], minlength=101).tolist())
+                if name in margins
+                else None,
                 checksum=hashlib.sha256((out / f"{name}.tif").read_bytes()).hexdigest(),
             )
         )
@@ -270,4 +286,4 @@ def make_run(
         timings={"search": 2.4, "cube": 81.3, "encode": 44.9, "maps": 3.2, "report": 1.8},
         warnings=("no clear observation in 2018-12 for 31% of the area",),
     )
-    return Run(out, record, grid, inside, classes, confidences, observations)
+    return Run(out, record, grid, inside, classes, confidences, margins, observations)

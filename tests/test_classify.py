@@ -1,7 +1,6 @@
 """Classes and confidence against plain NumPy and SciPy."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,8 @@ import pytest
 from scipy.special import softmax
 
 from timesenmap.model.zero_shot import cosines
-from timesenmap.pipeline.classify import class_probabilities, decide, in_percent
+from timesenmap.pipeline.answer_kinds import MARGINS, PROBABILITIES
+from timesenmap.pipeline.classify import choose
 from timesenmap.pipeline.legend import UNKNOWN
 from timesenmap.pipeline.question import Question, answers
 
@@ -22,7 +22,8 @@ def _unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
 def classify(
     pixels: np.ndarray, classes: np.ndarray, codes: Sequence[int], *, unknown_below: float = 0.0, **scale: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    return decide(class_probabilities(pixels, classes, **scale), codes, unknown_below=unknown_below)
+    found, confidence = choose(pixels, classes, **scale).labels(codes, unknown_below=unknown_below)
+    return found, confidence
 
 
 @pytest.fixture
@@ -41,10 +42,85 @@ def test_against_scipy(rng: np.random.Generator) -> None:
     assert np.abs(confidence - 100 * probability.max(axis=1)).max() <= 0.51
 
 
+def plainly(
+    scores: np.ndarray, codes: Sequence[int], unseen: np.ndarray, *, temperature: float, unknown_below: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Class, confidence, margin and probabilities in NumPy's own words, a pixel a row and a division for each class."""
+    logits = scores.astype(np.float64) / temperature
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probability = weights / weights.sum(axis=1, keepdims=True)
+    ranked = np.sort(probability, axis=1)
+    margin = ranked[:, -1] - ranked[:, -2] if len(codes) > 1 else ranked[:, -1]
+    told = np.where(ranked[:, -1] < unknown_below, 255, np.asarray(codes)[probability.argmax(axis=1)])
+    told[unseen] = 0
+    percent = [np.rint(100 * values) for values in (ranked[:, -1], margin, probability.T)]
+    for values in percent:
+        values[..., unseen] = 255
+    return told, *percent
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 16, 44, 128, 129, 254])
+@pytest.mark.parametrize(("temperature", "hub"), [(0.003, False), (0.05, True), (0.4, False)])
+def test_every_byte_is_that_of_plain_numpy(rng: np.random.Generator, k: int, temperature: float, hub: bool) -> None:
+    """With classes and pixels that tie, pixels unseen or orthogonal to a class, and a threshold just at a pixel."""
+    pixels, classes = _unit(rng, 6001, 32), _unit(rng, k, 32)
+    classes[k // 2 :: 5] = classes[k // 3]
+    pixels[::50] = classes[rng.integers(0, k, len(pixels[::50]))]
+    pixels[1::97] = 0
+    pixels[2::97] = _axes(31, d=32) - _axes(30, d=32)
+    classes[:, 30] = classes[:, 31]  # so that every class has a cosine of 0 with these, though they were seen
+    means = rng.uniform(-0.2, 0.4, k) if hub else None
+    scores = cosines(pixels, classes)
+    if means is not None:
+        scale = 1 + means / 2 + 1e-6
+        scores = (scale.mean() / scale * (2 + scores.astype(np.float64)) - 2).astype(np.float32)
+    codes = rng.permutation(np.arange(1, 255))[:k].tolist()
+    choice = choose(pixels, classes, temperature=temperature, hub_means=means)
+    unseen = np.zeros(6001, bool)
+    unseen[1::97] = True
+    logits = scores.astype(np.float64) / temperature
+    best = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    for below in (0.0, float(np.sort(best)[3000]), float(np.nextafter(np.sort(best)[3000], 2))):
+        expected = plainly(scores, codes, unseen, temperature=temperature, unknown_below=below)
+        found = (*choice.labels(codes, unknown_below=below), choice.margins()[0], choice.probabilities())
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.dtype == np.uint8
+            np.testing.assert_array_equal(ours, theirs)
+    assert not (found[0] == 0)[2::97].any()
+
+
 def test_one_class_is_certain(rng: np.random.Generator) -> None:
     found, confidence = classify(_unit(rng, 10, 8), _unit(rng, 1, 8), (42,), temperature=0.01)
     assert set(found) == {42}
     assert set(confidence) == {100}
+
+
+def test_an_only_class_leads_by_all_there_is(rng: np.random.Generator) -> None:
+    pixels = _unit(rng, 10, 8)
+    pixels[3] = 0
+    margin = choose(pixels, _unit(rng, 1, 8), temperature=0.01).margins()
+    assert margin.tolist() == [[100] * 3 + [255] + [100] * 6]
+
+
+def test_margin_is_the_rounded_difference_of_the_best_two(rng: np.random.Generator) -> None:
+    pixels, classes = _unit(rng, 5000, 64), _unit(rng, 6, 64)
+    pixels[11] = 0
+    ((*margin,),) = choose(pixels, classes, temperature=0.1).margins()
+    ranked = np.sort(softmax(pixels.astype(np.float64) @ classes.T.astype(np.float64) / 0.1, axis=1), axis=1)
+    expected = 100 * (ranked[:, -1] - ranked[:, -2])
+    seen = np.arange(5000) != 11
+    off = np.abs(np.array(margin, float) - expected)[seen]
+    assert off.max() <= 0.5 + 1e-4  # the cosines are float32
+    assert margin[11] == 255
+    rounded_first = np.rint(100 * ranked[:, -1]) - np.rint(100 * ranked[:, -2])
+    assert (rounded_first[seen] != np.rint(expected[seen])).any()  # so the difference is what was rounded
+
+
+def test_a_tie_has_no_margin_and_unknown_pixels_keep_theirs() -> None:
+    tie = (_axes(0) + _axes(1)) / np.float32(np.sqrt(2))
+    choice = choose(np.concatenate([tie, _axes(0)]), _axes(0, 1), temperature=THREE_TO_ONE)
+    assert choice.margins().tolist() == [[0, 50]]
+    assert choice.labels((7, 9), unknown_below=0.9).tolist() == [[255, 255], [50, 75]]
 
 
 def test_unseen_pixels_are_no_data(rng: np.random.Generator) -> None:
@@ -153,7 +229,7 @@ def test_probabilities_are_scipys_and_the_best_is_the_confidence(
 ) -> None:
     pixels, classes = _unit(rng, 5000, 64), _unit(rng, 4, 64)
     pixels[7] = 0
-    found = in_percent(class_probabilities(pixels, classes, temperature=0.1, hub_means=means).T)
+    found = choose(pixels, classes, temperature=0.1, hub_means=means).probabilities()
     assert (found.shape, found.dtype) == ((4, 5000), np.uint8)
     score = pixels.astype(np.float64) @ classes.T.astype(np.float64)
     if means is not None:  # the authors' score, brought back to the scale of a cosine by the mean denominator
@@ -185,13 +261,14 @@ def test_all_questions_in_one_pass_are_answered_as_each_alone(rng: np.random.Gen
     hub = np.array([0.1, 0.0, 0.3])
     a = Question("a", _unit(rng, 5, 64), (9, 8, 7, 6, 5), 0.1, unknown_below=0.4)
     b = Question("b", _unit(rng, 3, 64), (1, 2, 3), 0.2, hub_means=hub)
-    every = replace(a, every_class=True)
-    found = answers(pixels, [every, b, a])
-    assert found.shape == (5 + 2 + 2, n)
+    every, lead = a.answered_with(PROBABILITIES), b.answered_with(MARGINS)
+    found = answers(pixels, [every, b, a, lead])
+    assert found.shape == (5 + 2 + 2 + 1, n)
     expected = [
-        in_percent(class_probabilities(pixels, a.class_embeddings, temperature=0.1).T),
+        choose(pixels, a.class_embeddings, temperature=0.1).probabilities(),
         classify(pixels, b.class_embeddings, b.codes, temperature=0.2, hub_means=hub),
         classify(pixels, a.class_embeddings, a.codes, temperature=0.1, unknown_below=0.4),
+        choose(pixels, b.class_embeddings, temperature=0.2, hub_means=hub).margins(),
     ]
     np.testing.assert_array_equal(found, np.concatenate(expected))
     assert (found[:5, ::7] == 255).all()

@@ -26,7 +26,7 @@ from timesenmap.workflows import cluster, cluster_kinds, cluster_spec
 from timesenmap.workflows.cluster import Place, open_cluster
 from timesenmap.workflows.cluster_kinds import KINDS, client_of
 from timesenmap.workflows.cluster_spec import ClusterSpec, Workers, read_cluster, this_machine
-from timesenmap.workflows.make_map import main
+from timesenmap.workflows.make_map_command import main
 
 SHIPPED = Path(cluster.__file__).parent / "clusters"
 
@@ -342,19 +342,19 @@ def test_no_worker_in_time_is_a_failure(tmp_path: Path) -> None:
 def test_the_same_maps_from_processes_as_from_this_one(place: Demonstration, tmp_path: Path) -> None:
     """And from two prompt sets, kept embeddings and another tile size."""
     flags = ["--aoi", place.aoi, "--catalog", place.catalog, "--year", place.year]
-    flags += ["--prompts", "land-cover", "--probabilities"]
+    flags += ["--prompts", "land-cover", "--probabilities", "--margin"]
     two = tmp_path / "two.yaml"
     two.write_text("type: local\nworkers: 2\nthreads: 1\n")
     for out, more in (("here", ["--tile-size", "64"]), ("two", ["--tile-size", "32", "--cluster", str(two)])):
         result = CliRunner().invoke(main, [*map(str, flags), *more, "--out", str(tmp_path / out)])
         assert result.exit_code == 0, result.output
     maps = {path.name: path.read_bytes() for path in (tmp_path / "here").glob("*.tif")}
-    assert len(maps) == 4
+    assert len(maps) == 5
     assert maps == {path.name: path.read_bytes() for path in (tmp_path / "two").glob("*.tif")}
     ledger = Ledger(tmp_path / "two" / "work" / "ledger.sqlite")
     with ledger._connect() as db:
         tiles = db.execute("SELECT stage, worker, profile FROM tile").fetchall()
-    assert len(tiles) == 27
+    assert len(tiles) == 36
     assert all(worker.startswith("tcp://") for _, worker, _ in tiles)
     phases = {stage: profile for stage, _, profile in tiles}
     assert '"decoding"' in phases["cube"]

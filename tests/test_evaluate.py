@@ -205,6 +205,14 @@ def test_probabilities_are_scipys_softmax() -> None:
     np.testing.assert_allclose(found, softmax(scores.astype(np.float64) / 0.01, axis=1), rtol=1e-9)
 
 
+@pytest.mark.parametrize("k", [1, 3, 8, 31, 128, 250])
+def test_probabilities_have_the_bits_of_a_sum_along_rows(k: int) -> None:
+    scores = np.random.default_rng(k).uniform(-0.3, 0.9, (2000, k)).astype(np.float32)
+    logits = scores.astype(np.float64) / 0.07
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_array_equal(probabilities(scores, temperature=0.07), weights / weights.sum(axis=1, keepdims=True))
+
+
 def test_report_is_what_scikit_learn_says(table: str, checkpoint: str, crops: str) -> None:
     from sklearn import metrics as oracle
 

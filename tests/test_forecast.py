@@ -16,7 +16,8 @@ from timesenmap.workflows import forecast as module
 from timesenmap.workflows.cluster_spec import ClusterSpec
 from timesenmap.workflows.forecast import Rates, Spread, Takes, flop_of_a_pixel, reckon, spread_of, timed
 from timesenmap.workflows.job import Job
-from timesenmap.workflows.make_map import main, prepare
+from timesenmap.workflows.make_map import prepare
+from timesenmap.workflows.make_map_command import main
 from timesenmap.workflows.plan import Plan
 from timesenmap.workflows.progress import Stages
 

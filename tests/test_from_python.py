@@ -31,6 +31,7 @@ def maps(place: Demonstration, out: Path) -> xr.Dataset:
         out=out,
         catalog=place.catalog,
         probabilities=True,
+        margin=True,
         unknown_below=0.5,
         tile_size=32,
     )
@@ -40,6 +41,7 @@ def test_every_map_is_what_rasterio_reads(maps: xr.Dataset, out: Path) -> None:
     files = {
         "land_cover": "land-cover.tif",
         "land_cover_confidence": "land-cover.confidence.tif",
+        "land_cover_margin": "land-cover.margin.tif",
         "land_cover_probability": "land-cover.probability.tif",
         "observations": "observations.tif",
     }
@@ -98,7 +100,13 @@ def test_cube_is_reflectance_with_gaps_on_the_grid_of_the_maps(maps: xr.Dataset,
 
 def test_again_redoes_nothing(maps: xr.Dataset, out: Path, place: Demonstration) -> None:
     before = (out / "land-cover.tif").stat().st_mtime_ns
-    fields = {"catalog": str(place.catalog), "probabilities": True, "unknown_below": 0.5, "tile_size": 32}
+    fields = {
+        "catalog": str(place.catalog),
+        "probabilities": True,
+        "margin": True,
+        "unknown_below": 0.5,
+        "tile_size": 32,
+    }
     again = map_area(str(place.aoi), prompts=["land-cover"], year=place.year, out=str(out), **fields)
     assert (out / "land-cover.tif").stat().st_mtime_ns == before
     xr.testing.assert_identical(again, maps)

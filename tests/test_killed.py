@@ -13,7 +13,7 @@ from timesenmap.catalogs.demonstration import Demonstration
 def test_twenty_kills_change_no_byte(place: Demonstration, tmp_path: Path) -> None:
     flags = [
         "--aoi", place.aoi, "--catalog", place.catalog, "--year", place.year, "--prompts", few_words(tmp_path),
-        "--probabilities", "--max-cloud-cover", 0, "--tile-size", 48,
+        "--probabilities", "--margin", "--max-cloud-cover", 0, "--tile-size", 48,
     ]  # fmt: skip
     hit = kill_again_and_again(flags, tmp_path, kills=20, seed=20)
     assert hit.total() >= 20

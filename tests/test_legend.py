@@ -84,7 +84,7 @@ def test_control_characters_in_names_do_not_break_the_xml():
     ET.fromstring(legend.qml(legend.palette_pipe(odd)))
 
 
-@pytest.mark.parametrize("ramp", [legend.CONFIDENCE, legend.OBSERVATIONS])
+@pytest.mark.parametrize("ramp", [legend.CONFIDENCE, legend.MARGIN, legend.OBSERVATIONS])
 def test_ramp_table_passes_through_its_stops_and_changes_lightness_evenly(ramp):
     table = ramp.table()
     for value, colour in ramp.stops:

@@ -114,7 +114,7 @@ def test_every_tile_has_its_record(tmp_path: Path, log: Kept) -> None:
 
 RUN = """
 import sys, warnings
-import timesenmap.workflows.make_map as command
+import timesenmap.workflows.make_map_command as command
 from timesenmap.pipeline import work
 
 composite = work.composite_tile

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,13 @@ from timesenmap.model import new_encoder
 from timesenmap.model.checkpoint import save_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline import work
+from timesenmap.pipeline.answer_kinds import MARGINS, PROBABILITIES, AnswerKind, write_answer
 from timesenmap.pipeline.cube import open_cube
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.ledger import Ledger
 from timesenmap.pipeline.legend import UNKNOWN
 from timesenmap.pipeline.record import RunRecord
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 
 
 def run(*args: object) -> Result:
@@ -131,7 +133,7 @@ def test_second_run_redoes_only_what_changed(
     written = (out / "land-cover.tif").stat().st_mtime_ns
 
     monkeypatch.setattr(work, "composite_tile", never)
-    monkeypatch.setattr(command, "create_cube", never)
+    monkeypatch.setattr("timesenmap.workflows.make_map.create_cube", never)
     assert run(*job, "--tile-size", 32, "--out", out).exit_code == 0
     assert maps_of(out) == before
     assert (out / "land-cover.tif").stat().st_mtime_ns == written
@@ -152,6 +154,16 @@ def test_kept_embeddings_answer_new_prompts_without_encoding(
     result = run(*flags, "--prompts", "crops", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert maps_of(tmp_path / "out") == maps_of(tmp_path / "fresh")
+
+
+def only(kind: AnswerKind) -> Callable[..., object]:
+    """What writes answers, of this kind alone."""
+
+    def write(asked: AnswerKind, *args: object) -> object:
+        assert asked == kind
+        return write_answer(asked, *args)
+
+    return write
 
 
 def values_of(path: Path) -> np.ndarray:
@@ -211,7 +223,7 @@ def test_probabilities_on_demand(
     shutil.copytree(made, out)
     with monkeypatch.context() as patch:
         patch.setattr(work, "composite_tile", never)
-        patch.setattr(work, "write_labels", never)
+        patch.setattr(work, "write_answer", only(PROBABILITIES))
         result = run(*job, "--tile-size", 32, "--probabilities", "--out", out)
     assert result.exit_code == 0, result.output
     classes, confidence = values_of(out / "land-cover.tif"), values_of(out / "land-cover.confidence.tif")
@@ -243,6 +255,51 @@ def test_probabilities_on_demand(
     assert maps_of(tmp_path / "fresh").items() >= maps_of(made).items()
 
 
+def test_margin_on_demand(job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What separates the best from the second best; cube, labels and probabilities are not done again for it."""
+    out, name = tmp_path / "out", "land-cover.margin.tif"
+    shutil.copytree(made, out)
+    asked = [*job, "--tile-size", 32, "--probabilities"]
+    assert run(*asked, "--out", out).exit_code == 0
+    before = maps_of(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "composite_tile", never)
+        patch.setattr(work, "write_answer", only(MARGINS))
+        result = run(*asked, "--margin", "--out", out)
+    assert result.exit_code == 0, result.output
+    after = maps_of(out)
+    assert after.keys() - before.keys() == {name}
+    assert after.items() >= before.items()
+    margin, seen = values_of(out / name), values_of(out / "land-cover.tif") > 0
+    with rasterio.open(out / "land-cover.probability.tif") as raster:
+        top = np.sort(raster.read()[:, seen].astype(int), axis=0)
+    assert np.abs(margin[seen] - (top[-1] - top[-2])).max() <= 1  # these two were rounded before
+    assert (margin[~seen] == 255).all()
+    assert 0 < margin[seen].min() + 1 < margin[seen].max() <= 100
+
+    (record,) = RunRecord.read(out / "run.json").maps
+    assert (record.margin_map, record.probability_map) == (name, "land-cover.probability.tif")
+    assert record.margin_histogram == tuple(np.bincount(margin[seen], minlength=101).tolist())
+    item = json.loads((out / "stac/items/land-cover.json").read_text())
+    (band,) = item["assets"]["margin"]["bands"]
+    assert (band["name"], band["unit"], band["nodata"]) == ("margin", "%", 255)
+    page = (out / "index.html").read_text()
+    assert f'href="{name}"' in page
+    assert 'id="margin-0"' in page
+    with zipfile.ZipFile(out / "map.qgz") as project:
+        assert f'source="./{name}"' in project.read("map.qgs").decode()
+
+    written = (out / name).stat().st_mtime_ns
+    assert run(*asked, "--margin", "--unknown-below", 0.6, "--out", out).exit_code == 0
+    assert (out / name).stat().st_mtime_ns == written
+    assert (values_of(out / "land-cover.tif") == 255).any()
+    assert (values_of(out / name)[seen] <= 100).all()
+    fresh = run(*job, "--tile-size", 64, "--margin", "--out", tmp_path / "fresh")
+    assert fresh.exit_code == 0, fresh.output
+    assert (tmp_path / "fresh" / name).read_bytes() == after[name]
+    assert RunRecord.read(tmp_path / "fresh" / "run.json").maps[0].probability_map is None
+
+
 def test_stopped_run_goes_on_where_it_stopped(
     job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +328,7 @@ def test_a_poisoned_tile_does_not_stop_the_others(
     job: list[object], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 1, the tile and its error named, no map; the others are mapped, and --retry-failed does just this one."""
-    composite, write_labels, broken, composited = work.composite_tile, work.write_labels, "r0001c0001", []
+    composite, write_answer, broken, composited = work.composite_tile, work.write_answer, "r0001c0001", []
 
     def poisoned(scenes: object, grid: object, tile: Tile, *args: object, **options: object) -> object:
         composited.append(tile.key)
@@ -294,7 +351,7 @@ def test_a_poisoned_tile_does_not_stop_the_others(
     assert len(ledger.done("labels:land-cover")) == 8
 
     labelled = []
-    monkeypatch.setattr(work, "write_labels", lambda *args: labelled.append(args[1].key) or write_labels(*args))
+    monkeypatch.setattr(work, "write_answer", lambda *args: labelled.append(args[2].key) or write_answer(*args))
     result = run(*flags, "--retry-failed")
     assert result.exit_code == 0, result.output
     assert composited[9:] == labelled == [broken]

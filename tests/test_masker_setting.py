@@ -20,7 +20,7 @@ from timesenmap.pipeline.mask_blocks import BlockMasker
 from timesenmap.pipeline.maskers import SCENE_CLASSIFICATION, classes_set_aside, in_words, load_masker
 from timesenmap.pipeline.record import RunRecord
 from timesenmap.pipeline.report import render_report
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 from timesenmap.workflows.job import resolve_job
 
 

@@ -15,7 +15,7 @@ from timesenmap.pipeline import work
 from timesenmap.pipeline.errors import LockedError, MapError
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.profile import PHASES
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 from timesenmap.workflows.metrics import Family, metrics_in, text
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

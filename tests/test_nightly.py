@@ -15,7 +15,7 @@ from rolling_fixture import rolling_items
 from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.pipeline import locks, work
 from timesenmap.pipeline.record import RunRecord
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 from timesenmap.workflows.account import Summary
 
 
@@ -174,7 +174,7 @@ def test_summary_of_a_run_that_failed_and_of_one_that_was_stopped(
 
 
 def test_a_broken_program_is_told_as_failed(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "prepare", None)
+    monkeypatch.setattr("timesenmap.workflows.make_map.prepare", None)
     result = run("--job", job, "--out", tmp_path / "out", "--summary", tmp_path / "summary.json")
     assert isinstance(result.exception, TypeError)
     told = summary_of(tmp_path / "summary.json")

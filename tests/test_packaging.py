@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -106,3 +107,10 @@ def test_shipped_training_configurations_are_valid() -> None:
     config = paper.encoder_config
     assert (config.width, config.depth, config.heads, config.feedforward, config.presence) == (512, 6, 8, 256, False)
     assert resolve_config(REPO / "model" / "weights" / "starter.yaml", {"series": ["x.parquet"]}).size == "small"
+
+
+def test_no_two_modules_of_the_tests_share_a_name() -> None:
+    """Without packages, pytest knows a module by its name alone: of two the second is an error, or hides the first."""
+    names = Counter(path.name for path in (REPO / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert len(names) > 100
+    assert [name for name, times in names.items() if times > 1] == []

@@ -92,6 +92,25 @@ def test_outline_file_is_valid_geojson_with_every_letter_kept(run):
     assert json.loads(text)["features"][0]["properties"]["name"] == HOSTILE
 
 
+def test_margin_is_a_layer_with_its_own_colours(tmp_path):
+    run = make_run(tmp_path, height=64, width=80, margin=True)
+    project = ET.fromstring(project_xml(run.record).split("\n", 1)[1])
+    layers = {layer.findtext("datasource"): layer for layer in project.iter("maplayer")}
+    assert "./crops.margin.tif" not in layers
+    layer = layers["./land-cover.margin.tif"]
+    assert layer.findtext("layername") == "Margin (%): Land cover"
+    assert "nearly tie" in layer.findtext("resourceMetadata/abstract")
+    style = ET.fromstring((run.out / "land-cover.margin.qml").read_text(encoding="utf-8").split("\n", 1)[1])
+    found, expected = ([item.get("color") for item in e.iter("item")] for e in (layer, style))
+    assert found == expected
+    (branch,) = [e for e in project.iter("layer-tree-group") if e.get("name") == "Land cover"]
+    assert [(e.get("source"), e.get("checked")) for e in branch] == [
+        ("./land-cover.tif", "Qt::Checked"),
+        ("./land-cover.confidence.tif", "Qt::Unchecked"),
+        ("./land-cover.margin.tif", "Qt::Unchecked"),
+    ]
+
+
 def test_unknown_is_in_the_legend_of_the_map_that_uses_it(tmp_path):
     run = make_run(tmp_path, height=64, width=80, unknown_below=0.6)
     project = ET.fromstring(project_xml(run.record).split("\n", 1)[1])

@@ -16,10 +16,11 @@ from rio_cogeo import cog_validate
 
 from timesenmap.pipeline import cog
 from timesenmap.pipeline.errors import MapError
-from timesenmap.pipeline.legend import CONFIDENCE, UNKNOWN, LegendEntry
+from timesenmap.pipeline.legend import CONFIDENCE, MARGIN, UNKNOWN, LegendEntry
 from timesenmap.pipeline.rasters import (
     write_class_map,
     write_confidence_map,
+    write_margin_map,
     write_observation_map,
     write_probability_map,
 )
@@ -317,6 +318,21 @@ def test_confidence_and_months_refuse_other_values(tmp_path):
         write_confidence_map(tmp_path / "c.tif", np.full((9, 9), 101, np.uint8), grid_of(9, 9), tags={})
     with pytest.raises(ValueError, match=r"\[13\]"):
         write_observation_map(tmp_path / "o.tif", np.full((9, 9), 13, np.uint8), grid_of(9, 9), tags={})
+
+
+def test_margin_is_percent_with_a_style_of_its_own(tmp_path):
+    values = np.clip(patches(600, 700), 0, 100)
+    values[:5] = 255
+    write_margin_map(tmp_path / "m.tif", values, grid_of(600, 700), tags=TAGS)
+    with rasterio.open(tmp_path / "m.tif") as src:
+        np.testing.assert_array_equal(src.read(1), values)
+        assert (src.nodata, src.descriptions) == (255, ("margin (%)",))
+        assert TAGS.items() <= src.tags().items()
+    assert cog_validate(tmp_path / "m.tif", strict=True) == (True, [], [])
+    style = (tmp_path / "m.qml").read_text(encoding="utf-8")
+    assert all(f'color="{colour}"' in style for _, colour in MARGIN.stops)
+    with pytest.raises(ValueError, match=r"\[101\]"):
+        write_margin_map(tmp_path / "n.tif", np.full((9, 9), 101, np.uint8), grid_of(9, 9), tags={})
 
 
 def test_south_up_grid_is_refused(tmp_path):

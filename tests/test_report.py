@@ -218,7 +218,8 @@ def test_without_a_threshold_nothing_speaks_of_unknown(page):
 
 
 def test_large_maps_are_thinned(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_LONGEST", {"classes": 60, "confidence": 30, "observations": 30})
+    monkeypatch.setattr(report, "_LONGEST", 30)
+    monkeypatch.setattr(report, "_LONGEST_CLASSES", 60)
     run = make_run(tmp_path, height=100, width=150, maps=1)
     page = Reader(render_report(tmp_path, run.record))
     assert picture_of(page, "classes-0").size == (60, 40)
@@ -237,8 +238,29 @@ def test_a_colour_used_twice_is_still_told_apart(run):
         assert np.abs(np.subtract(legend.rgb(colour), legend.rgb(wanted))).max() <= 1
 
 
+def test_margin_is_shown_and_explained(tmp_path):
+    run = make_run(tmp_path, height=120, width=150, margin=True)
+    html = render_report(run.out, run.record)
+    page = Reader(html)
+    assert [a["id"] for a, _ in page.all("img") if a["id"].startswith("margin")] == ["margin-0"]
+    picture = picture_of(page, "margin-0").convert("RGBA")
+    margin = run.margin["land-cover"]
+    low = margin == margin.min()
+    colours = {tuple(c) for c in np.asarray(picture)[low].tolist()}
+    assert colours == {(*legend.MARGIN.table()[margin.min()].tolist(), 255)}
+    layers = {
+        one["id"]: one for one in json.loads(next(t for a, t in page.all("script") if a.get("id") == "layer-data"))
+    }
+    assert layers["margin-0"]["of"] == "margin"
+    near = figures.percent((margin < 10).sum() / (margin <= 100).sum())
+    assert near != "0%"
+    assert f"look there first. {near} of the pixels seen have a margin below 10%" in page.text
+    assert page.text.count("look there first") == 1  # the crops have no map of it
+    assert "land-cover.margin.tif" in {a["href"] for a, _ in page.all("a")}
+
+
 def test_no_two_values_of_a_ramp_share_a_colour():
-    for ramp in (legend.CONFIDENCE, legend.OBSERVATIONS):
+    for ramp in (legend.CONFIDENCE, legend.MARGIN, legend.OBSERVATIONS):
         used = ramp.table()[ramp.minimum : ramp.maximum + 1]
         assert len({tuple(c) for c in used.tolist()} | {legend.rgb(pictures.NO_DATA_COLOUR)}) == len(used) + 1
 

@@ -17,7 +17,7 @@ from rolling_fixture import Feature, rolling_items
 from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.pipeline import layers, work
 from timesenmap.pipeline.record import MonthsRecord, RunRecord
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 from timesenmap.workflows.account import Summary
 
 JANUARY, FEBRUARY = "2022-01-05", "2022-02-05"  # nights after the scenes' first twelve months, and after one more

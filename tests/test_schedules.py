@@ -16,7 +16,7 @@ from conftest import REPO
 from timesenmap.pipeline.errors import MapError
 from timesenmap.workflows.cluster_spec import ClusterSpec
 from timesenmap.workflows.job import Job, resolve_job
-from timesenmap.workflows.make_map import main
+from timesenmap.workflows.make_map_command import main
 
 SCHEDULES = Path(str(importlib.resources.files("timesenmap.workflows.schedules")))
 JOBS = sorted(Path(str(importlib.resources.files("timesenmap.workflows.jobs"))).glob("*.yaml"))

@@ -26,11 +26,12 @@ from timesenmap.pipeline.rasters import write_class_map, write_probability_map
 from timesenmap.pipeline.record import RunRecord
 from timesenmap.pipeline.sheets import SheetValues, cut, sheet_file, write_mosaic
 from timesenmap.workflows import job as job_module
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 
 CLASSES = [LegendEntry(1, "Cropland", "#e6b422"), LegendEntry(4, "Forêt & woods", "#1b5e20")]
 SHAPE = (2300, 3300)
 GRID = GeoBox(SHAPE, Affine(10, 0, 500000, 0, -10, 5600000), "EPSG:32631")
+NAMES = ("land-cover", "land-cover.confidence", "land-cover.probability", "land-cover.margin", "observations")
 TAGS = {"TITLE": "Land cover 2018", "LICENCE": "Contains modified Copernicus Sentinel data 2018"}
 
 
@@ -174,7 +175,7 @@ def made(place: Demonstration, tmp_path_factory: pytest.TempPathFactory) -> tupl
     flags = ["--aoi", place.aoi, "--catalog", place.catalog, "--year", place.year, "--prompts", "land-cover"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job_module, "BLOCK", 32)
-        run(*flags, "--sheet-size", 32, "--probabilities", "--out", out)
+        run(*flags, "--sheet-size", 32, "--probabilities", "--margin", "--out", out)
     return flags, out
 
 
@@ -186,9 +187,9 @@ def test_make_map_writes_sheets_and_describes_them(made: tuple[list[object], Pat
     assert not list(out.glob("*.tif"))
     on_disk = {path.relative_to(out).as_posix() for path in out.glob("sheets/*.tif")}
     assert {sheet.file for sheets in record.sheets.values() for sheet in sheets} == on_disk
-    assert len(on_disk) == 4 * len(record.sheets["land-cover.vrt"]) >= 16
-    run(*flags, "--probabilities", "--out", tmp_path / "one")
-    for name in ("land-cover", "land-cover.confidence", "land-cover.probability", "observations"):
+    assert len(on_disk) == len(NAMES) * len(record.sheets["land-cover.vrt"]) >= 16
+    run(*flags, "--probabilities", "--margin", "--out", tmp_path / "one")
+    for name in NAMES:
         with rasterio.open(out / f"{name}.vrt") as many, rasterio.open(tmp_path / "one" / f"{name}.tif") as one:
             np.testing.assert_array_equal(many.read(), one.read())
     class_map = read_class_map(out / "land-cover.vrt")
@@ -198,6 +199,7 @@ def test_make_map_writes_sheets_and_describes_them(made: tuple[list[object], Pat
     )
     item = pystac.Item.from_file(str(next((out / "stac" / "items").glob("land-cover*.json"))))
     assert item.assets["classes"].href.endswith("land-cover.vrt")
+    assert item.assets["margin"].href.endswith("land-cover.margin.vrt")
     listed = {key: asset for key, asset in item.assets.items() if key.startswith("classes-")}
     assert {f"classes-{sheet.key}" for sheet in record.sheets["land-cover.vrt"]} == set(listed)
     for key, asset in listed.items():
@@ -206,9 +208,7 @@ def test_make_map_writes_sheets_and_describes_them(made: tuple[list[object], Pat
             assert list(sheet.shape) == asset.extra_fields["proj:shape"], key
             assert list(sheet.transform) == asset.extra_fields["proj:transform"], key
     in_json = json.loads((out / "run.json").read_text())["sheets"]
-    assert set(in_json) == {
-        f"{name}.vrt" for name in ("land-cover", "land-cover.confidence", "land-cover.probability", "observations")
-    }
+    assert set(in_json) == {f"{name}.vrt" for name in NAMES}
 
 
 def test_finished_sheets_stay_and_other_forms_of_a_map_go(
@@ -221,14 +221,14 @@ def test_finished_sheets_stay_and_other_forms_of_a_map_go(
     expected = {path.name: path.read_bytes() for path in (out / "sheets").glob("*.tif")}
     lost.unlink()
     times = {path.name: path.stat().st_mtime_ns for path in (out / "sheets").glob("*.tif")}
-    run(*flags, "--sheet-size", 32, "--probabilities", "--out", out)
+    run(*flags, "--sheet-size", 32, "--probabilities", "--margin", "--out", out)
     assert {path.name: path.read_bytes() for path in (out / "sheets").glob("*.tif")} == expected
     assert {name: (out / "sheets" / name).stat().st_mtime_ns for name in times} == times
 
-    run(*flags, "--sheet-size", 64, "--probabilities", "--out", out)
+    run(*flags, "--sheet-size", 64, "--probabilities", "--margin", "--out", out)
     keys = {path.name.split(".")[-2] for path in (out / "sheets").iterdir() if path.suffix == ".tif"}
     assert keys == {"r0000c0000", "r0000c0001", "r0001c0000", "r0001c0001"}
-    run(*flags, "--probabilities", "--out", out)
+    run(*flags, "--probabilities", "--margin", "--out", out)
     assert not (out / "sheets").exists()
     assert not list(out.glob("*.vrt"))
     assert (out / "land-cover.tif").is_file()

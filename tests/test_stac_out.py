@@ -154,6 +154,25 @@ def test_classes_are_those_of_the_map_with_their_counts(run, items):
     assert len({row["name"] for row in classes}) == len(classes)
 
 
+def test_margin_says_what_it_is_with_its_counts(tmp_path):
+    run = make_run(tmp_path / "out", height=64, width=80, margin=True)
+    describe_run(run.out, run.record)
+    land, crops = (
+        json.loads((run.out / "stac" / "items" / f"{name}.json").read_text())["assets"]
+        for name in ("land-cover", "crops")
+    )
+    assert "margin" not in crops
+    asset = land["margin"]
+    (band,) = asset["bands"]
+    assert (asset["href"], asset["roles"]) == ("../../land-cover.margin.tif", ["data"])
+    assert (band["unit"], band["data_type"], band["nodata"]) == ("%", "uint8", 255)
+    assert "second best" in band["description"]
+    margin = run.margin["land-cover"]
+    assert band["raster:histogram"]["buckets"] == [int((margin == n).sum()) for n in range(101)]
+    collection = json.loads((run.out / "stac" / "collection.json").read_text())
+    assert collection["item_assets"]["margin"]["title"] == asset["title"]
+
+
 def test_unknown_is_a_class_of_the_map_that_uses_it(tmp_path):
     run = make_run(tmp_path, height=64, width=80, unknown_below=0.6)
     for name in ("preview.png", "index.html", "map.qgz"):

@@ -24,7 +24,7 @@ from timesenmap.pipeline.ledger import Ledger, Spent, TileResult
 from timesenmap.pipeline.ledger_view import LedgerView, view_ledger
 from timesenmap.pipeline.locks import Holder
 from timesenmap.pipeline.status import RunStatus, StageStatus, read_status, status_of
-from timesenmap.workflows.make_map import main
+from timesenmap.workflows.make_map_command import main
 from timesenmap.workflows.status import lines, panel
 
 # 250 x 130 pixels in tiles of 100: columns of 100 and 30 pixels, rows of 100, 100 and 50.
@@ -248,7 +248,7 @@ def test_help_names_status_and_keeps_the_flags() -> None:
     assert "--watch SECONDS" in CliRunner().invoke(main, ["status", "--help"]).stdout
 
 
-COMMAND = "from timesenmap.workflows.make_map import main; main()"
+COMMAND = "from timesenmap.workflows.make_map_command import main; main()"
 
 WRITER = """
 import sys, time

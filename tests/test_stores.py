@@ -14,11 +14,11 @@ from object_server import CUT, ObjectServer, object_server
 from odc.geo.geobox import GeoBox
 
 from timesenmap.pipeline import objects
+from timesenmap.pipeline.answer_kinds import LABELS, create_answer_store, write_answer
 from timesenmap.pipeline.cube import create_cube, open_cube, tile_checksum, write_tile
 from timesenmap.pipeline.curves import read_curves
 from timesenmap.pipeline.errors import MapError, StoreError
 from timesenmap.pipeline.grid import Tile, tiles
-from timesenmap.pipeline.label import create_label_store, write_labels
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.stores import Store, check_store, stored_bytes
 
@@ -105,12 +105,16 @@ def stored_nothing(place: Store) -> bool:
 def test_labels_of_no_data_are_no_objects(place: Store) -> None:
     """What is all fill value is not written; written over what was there, it is removed."""
     store, tile = place / "labels" / "few.zarr", Tile(0, 0, 0, 32, 0, 32)
-    create_label_store(store, (64, 96), tile_size=32)
+    create_answer_store(LABELS, store, (64, 96), classes=4, tile_size=32)
     inside = np.ones((32, 32), bool)
     labels = np.random.default_rng(1).integers(1, 5, (2, 32, 32)).astype(np.uint8)
-    assert write_labels(store, tile, labels, inside).bytes == stored_bytes(store, tile, "class", "confidence") > 100
+    assert (
+        write_answer(LABELS, store, tile, labels, inside).bytes
+        == stored_bytes(store, tile, "class", "confidence")
+        > 100
+    )
     assert np.array_equal(store.array("class")[:32, :32], labels[0])
-    assert write_labels(store, tile, labels, ~inside).bytes == 0
+    assert write_answer(LABELS, store, tile, labels, ~inside).bytes == 0
     assert not np.asarray(store.array("class")[:]).any()
 
 
@@ -188,7 +192,7 @@ def test_a_bucket_that_went_away_is_no_hole_in_the_map(server: ObjectServer) -> 
     with pytest.raises(FileNotFoundError):
         store.array("reflectance")
     with pytest.raises(StoreError, match=r"s3://gone/cube.zarr.*no such bucket \(404 Not Found, NoSuchBucket\)"):
-        create_label_store(store, (64, 96), tile_size=32)
+        create_answer_store(LABELS, store, (64, 96), classes=4, tile_size=32)
     with pytest.raises(StoreError, match=r"s3://gone/cube.zarr/owner.json: there is no such bucket"):
         store.write_new("owner.json", b"mine")
 
@@ -200,7 +204,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
     """By us: obstore asks again only for what has not begun. Four times more, and then the object is named."""
     monkeypatch.setattr(objects, "_AGAIN", (0.0,) * 4)
     store = Store("s3://bucket/labels")
-    create_label_store(store, (64, 96), tile_size=32)
+    create_answer_store(LABELS, store, (64, 96), classes=4, tile_size=32)
     server.objects["labels/note"] = b"of some length"
     server.plan = lambda method, key, number: CUT if method == "GET" and number < times else None
     server.numbers.clear()

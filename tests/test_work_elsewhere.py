@@ -16,7 +16,7 @@ from object_server import ObjectServer, object_server
 
 from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.pipeline import objects, open_cube, open_maps
-from timesenmap.workflows import make_map as command
+from timesenmap.workflows import make_map_command as command
 
 WORK = "s3://bucket/nights/first"
 SECRET = "any-secret-will-do"  # of `object_server`
@@ -41,7 +41,7 @@ def job(place: Demonstration, tmp_path_factory: pytest.TempPathFactory) -> list[
     words = few_words(tmp_path_factory.mktemp("words"))
     return [
         "--aoi", place.aoi, "--catalog", place.catalog, "--year", place.year, "--prompts", words, "--tile-size", 48,
-        "--keep-embeddings", "--probabilities", "--max-cloud-cover", 0,
+        "--keep-embeddings", "--probabilities", "--margin", "--max-cloud-cover", 0,
     ]  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_the_same_bytes_wherever_the_stores_lie(here: Path, there: Path) -> None
 def test_what_is_here_and_what_is_there(there: Path, server: ObjectServer) -> None:
     assert {path.name for path in (there / "work").iterdir()} == {"items.parquet", "ledger.sqlite", "lock"}
     stores = {key.removeprefix("nights/first/").partition(".zarr/")[0] for key in server.objects}
-    assert stores == {"owner.json", "cube", "embeddings", "labels/few", "probabilities/few"}
+    assert stores == {"owner.json", "cube", "embeddings", "labels/few", "probabilities/few", "margins/few"}
     assert json.loads(server.objects["nights/first/owner.json"])["out"].startswith(str(there))
 
 
@@ -158,7 +158,7 @@ def test_stores_that_move_are_made_again(job: list[object], here: Path, server: 
         left = f"stores are made anew in {work}; those of earlier runs are left in {(one, one, other)[number]}"
         assert (left in result.output) == (number > 0)
     assert {path.name for path in one.iterdir()} == {
-        "owner.json", "cube.zarr", "embeddings.zarr", "labels", "probabilities",
+        "owner.json", "cube.zarr", "embeddings.zarr", "labels", "probabilities", "margins",
     }  # fmt: skip
 
 

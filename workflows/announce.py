@@ -7,9 +7,11 @@ from timesenmap.workflows.plan import Plan
 
 def announcement_of(plan: Plan) -> Announcement:
     """Say which stages, tiles and files a plan goes through, in order."""
-    labels = {plan.labels_stage(prompts): plan.labels_signature(prompts) for prompts in plan.prompt_sets}
-    if plan.job.probabilities:
-        labels |= {plan.probabilities_stage(one): plan.probabilities_signature(one) for one in plan.prompt_sets}
+    labels = {
+        kind.stage(prompts.name): plan.answer_signature(kind, prompts)
+        for kind in plan.answer_kinds
+        for prompts in plan.prompt_sets
+    }
     passes = [{"cube": plan.cube_signature}, labels]
     if plan.job.keep_embeddings:
         passes.insert(1, {"embeddings": plan.embeddings_signature})

@@ -129,6 +129,10 @@ class Job(BaseModel):
     probabilities: bool = Field(
         False, description="also write the probability of every class, in percent, a band each: PROMPTS.probability.tif"
     )
+    margin: bool = Field(
+        False,
+        description="also write by how much the best class leads the second best, in percent: PROMPTS.margin.tif",
+    )
     crs: str | None = Field(None, description="CRS of the maps; default: UTM zone of the area, else equal area")
     resolution: float = Field(10.0, gt=0, le=1000, description="pixel size of the maps in metres")
     tile_size: Annotated[int, AfterValidator(_tile_size)] = Field(

@@ -9,14 +9,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-
-import click
 
 from timesenmap.catalogs import find_scenes
 from timesenmap.model import load_encoder
 from timesenmap.model.prompts import load_prompt_set
 from timesenmap.pipeline.announced import announced
+from timesenmap.pipeline.answer_kinds import create_answer_store
 from timesenmap.pipeline.aoi import read_aoi
 from timesenmap.pipeline.cog import limit_block_cache
 from timesenmap.pipeline.cube import create_cube, fits_cube
@@ -26,12 +24,7 @@ from timesenmap.pipeline.encode import EncoderRef, check_encoder
 from timesenmap.pipeline.errors import MapError
 from timesenmap.pipeline.figures import months_made
 from timesenmap.pipeline.grid import grid_for, tiles
-from timesenmap.pipeline.label import (
-    CubeWindow,
-    create_embedding_store,
-    create_label_store,
-    create_probability_store,
-)
+from timesenmap.pipeline.label import CubeWindow, create_embedding_store
 from timesenmap.pipeline.maskers import classes_set_aside, load_masker
 from timesenmap.pipeline.period import Period
 from timesenmap.pipeline.question import Question
@@ -40,25 +33,18 @@ from timesenmap.pipeline.stores import Store, check_store
 from timesenmap.pipeline.tiling import Stage, TileRun
 from timesenmap.pipeline.work import Answer, CompositeWork, EmbedWork, LabelWork
 from timesenmap.pipeline.workspace import Workspace, check_folder, open_workspace, require_failed
-from timesenmap.workflows import demo
-from timesenmap.workflows.account import Account, kept
+from timesenmap.workflows.account import Account
 from timesenmap.workflows.announce import announcement_of
 from timesenmap.workflows.cluster import open_cluster
 from timesenmap.workflows.cluster_spec import read_cluster
-from timesenmap.workflows.commands import with_exit_codes
-from timesenmap.workflows.forecast import forecast
-from timesenmap.workflows.job import Job, resolve_job
-from timesenmap.workflows.logs import set_up_logging
+from timesenmap.workflows.job import Job
 from timesenmap.workflows.maps import maps_of, write_map
-from timesenmap.workflows.metrics import metrics_in
-from timesenmap.workflows.options import given, options_of, refuse_flags
 from timesenmap.workflows.plan import Plan
 from timesenmap.workflows.progress import Stages
 from timesenmap.workflows.retention import tidy
 from timesenmap.workflows.reuse import find_donors, months_of
 from timesenmap.workflows.runs import Runs
-from timesenmap.workflows.status import status
-from timesenmap.workflows.summary import record_of, report_lines
+from timesenmap.workflows.summary import record_of
 
 log = logging.getLogger("timesenmap.make_map")
 
@@ -225,7 +211,7 @@ def embed_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: Til
 def label_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: TileRun) -> None:
     """Give every pixel, for each prompt set, what is asked; a pixel is encoded once for all.
 
-    That is class and confidence; and the probability of every class, where the job says so.
+    That is class and confidence; the probability of every class and the margin of the best, where the job says so.
     """
     cube = CubeWindow.of(workspace.cube, plan.period, plan.config)
     embeddings = workspace.embeddings if plan.job.keep_embeddings else None
@@ -233,16 +219,12 @@ def label_pixels(plan: Plan, workspace: Workspace, stages: Stages, tile_run: Til
     answers: dict[str, Answer] = {}
     todo: list[Stage] = []
     for prompts, question in zip(plan.prompt_sets, plan.questions, strict=True):
-        stage, store = plan.labels_stage(prompts), workspace.labels(prompts.name)
-        create = partial(create_label_store, store, shape, tile_size=tile_size)
-        todo.append(Stage(stage, plan.labels_signature(prompts), store, create))
-        answers[stage] = Answer(question, store)
-        if plan.job.probabilities:
-            stage, store = plan.probabilities_stage(prompts), workspace.probabilities(prompts.name)
+        for kind in plan.answer_kinds:
+            stage, store = kind.stage(prompts.name), workspace.answers(kind, prompts.name)
             classes = len(prompts.classes)
-            create = partial(create_probability_store, store, shape, classes=classes, tile_size=tile_size)
-            todo.append(Stage(stage, plan.probabilities_signature(prompts), store, create))
-            answers[stage] = Answer(question, store, every_class=True)
+            create = partial(create_answer_store, kind, store, shape, classes=classes, tile_size=tile_size)
+            todo.append(Stage(stage, plan.answer_signature(kind, prompts), store, create))
+            answers[stage] = Answer(question.answered_with(kind), store)
     work = LabelWork(answers, cube, plan.encoder, embeddings, plan.grid, plan.aoi)
     with stages.stage("labels", plan.pixels, "px") as advance:
         tile_run.run(todo, work=work, advance=advance, reach=0 if embeddings else cube.tiles_around)
@@ -253,96 +235,3 @@ def write_maps(plan: Plan, workspace: Workspace, stages: Stages) -> None:
     with stages.stage("maps", len(plan.map_files), "file") as advance:
         for one in maps_of(plan, workspace):
             write_map(one, plan, workspace, advance)
-
-
-@click.group(
-    invoke_without_command=True,
-    subcommand_metavar="[status OUT]",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-@options_of(Job, repeated=("prompts", "reuse"))
-@click.option("--job", "job_file", type=click.Path(path_type=Path), help="YAML file of the same fields; flags win")
-@click.option("--demo", "demonstration", is_flag=True, help="generate a place with a year of scenes, and map it")
-@click.option("--dry-run", is_flag=True, help="say what would be done, its time and cost; write nothing")
-@click.option("--retry-failed", is_flag=True, help="of what is left to do, do only the tiles that failed before")
-@click.option("--show-config", is_flag=True, help="print the resolved job as YAML; do nothing")
-@click.option(
-    "--metrics",
-    metavar="FILE.prom",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="keep metrics for Prometheus in this file, for node_exporter's textfile collector",
-)
-@click.option(
-    "--today", type=click.DateTime(["%Y-%m-%d"]), help="day (UTC) that decides what --start latest is  [default: today]"
-)
-@click.option("--summary", type=click.Path(path_type=Path), help="write how the run ended to this file, as JSON")
-@click.option("-v", "--verbose", is_flag=True, help="log more")
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="log lines for people, or a JSON object a line for programs  [default: text]",
-)
-@click.version_option(package_name="timesenmap", prog_name="make-map")
-@click.pass_context
-@with_exit_codes
-def main(
-    context: click.Context,
-    *,
-    job_file: Path | None,
-    demonstration: bool,
-    dry_run: bool,
-    retry_failed: bool,
-    show_config: bool,
-    metrics: Path | None,
-    today: dt.datetime | None,
-    summary: Path | None,
-    verbose: bool,
-    log_format: str,
-    **options: object,
-) -> None:
-    """Make maps of an area from a year of Sentinel-2, by asking for the classes in words.
-
-    \b
-    make-map --aoi fields.geojson --prompts crops --year 2024 --out out/
-    make-map --aoi 3.0,50.8,3.1,50.9 --prompts land-cover --prompts mine.yaml --year 2024 --out out/
-    make-map --job out/job.yaml --items out/work/items.parquet --out again/
-    make-map --demo --out demo/
-    make-map status out/
-    make-map --job nightly.yaml --start latest --out 'maps/{start}_{end}' --summary nightly.json
-
-    Exit codes: 0 done, 1 failed, 2 bad input, 3 another run of the job is at work. A second run over the same --out
-    redoes only what its inputs changed, and does what the first left undone.
-    """  # noqa: D301 - click wants the control character \b, not the two characters
-    if context.invoked_subcommand is not None:
-        refuse_flags(context)
-        return
-    set_up_logging(verbose=verbose, json_lines=log_format == "json")
-    stages = Stages(bars=False if log_format == "json" else None)
-    with kept(summary, job_file, stages) as account:
-        flags = given(options)
-        if demonstration:
-            flags = demo.demo_flags(flags)
-        job = resolve_job(flags, job_file)
-        day = None if today is None else today.date()
-        if show_config:
-            click.echo(job.to_yaml(), nl=False)
-            return
-        if dry_run:
-            account.job = job.settled(day)
-            account.plan = prepare(account.job, account.stages)
-            for what, how_much in forecast(account.plan):
-                click.echo(f"{what:<24}{how_much}")
-            return
-        name = None if job_file is None else job_file.stem
-        with metrics_in(metrics, job.settled(day).out, name=name):
-            record = make_map(job, account=account, retry_failed=retry_failed, today=day)
-        out = Path(str(record.job["out"]))
-        for line in report_lines(record, out):
-            click.echo(line)
-        if demonstration:
-            for line in demo.agreement(out, record):
-                click.echo(line)
-
-
-main.add_command(status)

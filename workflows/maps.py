@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline import rasters, sheets
+from timesenmap.pipeline.answer_kinds import CLASS
 from timesenmap.pipeline.cog import Raster, levels_of
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.observations import Observations
@@ -35,12 +37,9 @@ def map_signatures(plan: Plan) -> dict[str, str]:
     valid: dict[str, str] = {}
     for prompts in plan.prompt_sets:
         tags = tags_of(plan, prompts)
-        labels = signature(labels=plan.labels_signature(prompts), tags=tags)
-        valid |= {prompts.name: labels, f"{prompts.name}.confidence": labels}
-        if plan.job.probabilities:
-            valid[f"{prompts.name}.probability"] = signature(
-                probabilities=plan.probabilities_signature(prompts), tags=tags
-            )
+        for kind in plan.answer_kinds:
+            made_of = signature(**{kind.name: plan.answer_signature(kind, prompts)}, tags=tags)
+            valid |= dict.fromkeys(kind.map_names(prompts.name).values(), made_of)
     return valid | {"observations": signature(cube=plan.cube_signature, tags=tags_of(plan))}
 
 
@@ -59,23 +58,27 @@ def file_signatures(plan: Plan) -> dict[str, str]:
 def maps_of(plan: Plan, workspace: Workspace) -> Iterator[Map]:
     """Maps of a run whose tiles are all done, in the order of ``plan.map_names``."""
     for prompts in plan.prompt_sets:
-        store = workspace.labels(prompts.name)
-        tags = tags_of(plan, prompts)
-        classes = partial(
-            rasters.write_class_map, classes=plan.legend(prompts), tags=tags | unknown_tags(plan, prompts)
-        )
-        yield Map(prompts.name, store.array("class"), classes)
-        confidence = partial(rasters.write_confidence_map, tags=tags)
-        values = store.array("confidence")
-        yield Map(f"{prompts.name}.confidence", values, confidence)
-        if plan.job.probabilities:
-            values = workspace.probabilities(prompts.name).array("probability")
-            probability = partial(rasters.write_probability_map, classes=prompts.classes, tags=tags)
-            yield Map(f"{prompts.name}.probability", values, probability)
+        write = _writers(plan, prompts)
+        for kind in plan.answer_kinds:
+            store = workspace.answers(kind, prompts.name)
+            for array, name in kind.map_names(prompts.name).items():
+                yield Map(name, store.array(array), write[array])
     tags = tags_of(plan)
     seen = Observations(workspace.cube, plan.aoi, plan.grid)
     observations = partial(rasters.write_observation_map, tags=tags)
     yield Map("observations", seen, observations)
+
+
+def _writers(plan: Plan, prompts: PromptSet) -> dict[str, Callable[..., None]]:
+    """What writes each array of the answers to a prompt set as a map."""
+    tags = tags_of(plan, prompts)
+    legend = plan.legend(prompts)
+    return {
+        CLASS: partial(rasters.write_class_map, classes=legend, tags=tags | unknown_tags(plan, prompts)),
+        "confidence": partial(rasters.write_confidence_map, tags=tags),
+        "probability": partial(rasters.write_probability_map, classes=prompts.classes, tags=tags),
+        "margin": partial(rasters.write_margin_map, tags=tags),
+    }
 
 
 def write_map(one: Map, plan: Plan, workspace: Workspace, advance: Callable[[int], None]) -> None:

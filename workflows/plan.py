@@ -12,6 +12,7 @@ from timesenmap.catalogs.missing_passes import expected_passes, missing_in_words
 from timesenmap.model import EncoderConfig
 from timesenmap.model.prompts import PromptSet
 from timesenmap.pipeline import sheets
+from timesenmap.pipeline.answer_kinds import KINDS, LABELS, MARGINS, PROBABILITIES, AnswerKind
 from timesenmap.pipeline.aoi import Aoi
 from timesenmap.pipeline.encode import EncoderRef
 from timesenmap.pipeline.errors import MapError
@@ -95,29 +96,20 @@ class Plan:
             cube=self.cube_signature, encoder=encoder.sha256, device=encoder.device, precision=encoder.precision
         )
 
-    @staticmethod
-    def labels_stage(prompts: PromptSet) -> str:
-        """Name of the stage that labels the pixels with one prompt set."""
-        return f"labels:{prompts.name}"
+    @property
+    def answer_kinds(self) -> tuple[AnswerKind, ...]:
+        """What the prompt sets are answered with."""
+        asked = {LABELS: True, PROBABILITIES: self.job.probabilities, MARGINS: self.job.margin}
+        return tuple(kind for kind in KINDS if asked[kind])
 
-    def labels_signature(self, prompts: PromptSet) -> str:
-        """Hash of all the labels of one prompt set depend on."""
+    def answer_signature(self, kind: AnswerKind, prompts: PromptSet) -> str:
+        """Hash of all one kind of answer to one prompt set depends on."""
+        threshold = {"unknown_below": self.unknown_below(prompts)} if kind.with_threshold else {}
         return signature(
             embeddings=self.embeddings_signature,
             prompts=prompts.sha256,
             from_stored=self.job.keep_embeddings,
-            unknown_below=self.unknown_below(prompts),
-        )
-
-    @staticmethod
-    def probabilities_stage(prompts: PromptSet) -> str:
-        """Name of the stage that gives every class of one prompt set its probability."""
-        return f"probabilities:{prompts.name}"
-
-    def probabilities_signature(self, prompts: PromptSet) -> str:
-        """Hash of all the probabilities of one prompt set depend on."""
-        return signature(
-            embeddings=self.embeddings_signature, prompts=prompts.sha256, from_stored=self.job.keep_embeddings
+            **threshold,
         )
 
     @cached_property
@@ -132,16 +124,14 @@ class Plan:
     @property
     def map_names(self) -> tuple[str, ...]:
         """Maps of the run, as their files are named without suffix."""
-        kinds = ("", ".confidence", ".probability") if self.job.probabilities else ("", ".confidence")
-        return (*(f"{prompts.name}{kind}" for prompts in self.prompt_sets for kind in kinds), "observations")
+        names = (kind.map_names(prompts.name) for prompts in self.prompt_sets for kind in self.answer_kinds)
+        return (*(name for one in names for name in one.values()), "observations")
 
     @property
     def stage_names(self) -> set[str]:
         """Stages of the run, as the ledger names them."""
-        names = {"cube", *map(self.labels_stage, self.prompt_sets)}
-        if self.job.keep_embeddings:
-            names.add("embeddings")
-        return names | set(map(self.probabilities_stage, self.prompt_sets if self.job.probabilities else ()))
+        names = {"cube", *(kind.stage(prompts.name) for prompts in self.prompt_sets for kind in self.answer_kinds)}
+        return names | ({"embeddings"} if self.job.keep_embeddings else set())
 
     @property
     def map_files(self) -> set[str]:

@@ -10,6 +10,7 @@ import rasterio
 from timesenmap.catalogs import Scene
 from timesenmap.catalogs.bands import BANDS
 from timesenmap.model.prompts import PromptSet
+from timesenmap.pipeline.answer_kinds import CLASS, LABELS, MARGINS
 from timesenmap.pipeline.figures import licence_line, percent, unknown_rule
 from timesenmap.pipeline.grid import Tile
 from timesenmap.pipeline.legend import OBSERVATIONS, UNKNOWN, LegendClass
@@ -197,9 +198,12 @@ def _scene(scene: Scene) -> SceneRecord:
 
 
 def _map(plan: Plan, prompts: PromptSet, workspace: Workspace) -> MapRecord:
-    totals = workspace.ledger.totals(Plan.labels_stage(prompts))
+    totals = workspace.ledger.totals(LABELS.stage(prompts.name))
     pixels, confidence = totals["pixels"], totals["confidence_sum"]
-    class_map = plan.map_file(prompts.name)
+    files: dict[str, str] = {}
+    for kind in plan.answer_kinds:
+        files |= {array: plan.map_file(name) for array, name in kind.map_names(prompts.name).items()}
+    margins = workspace.ledger.totals(MARGINS.stage(prompts.name))["margin"] if "margin" in files else None
 
     def counted(cls: LegendClass) -> ClassRecord:
         count = pixels[cls.code]
@@ -211,15 +215,17 @@ def _map(plan: Plan, prompts: PromptSet, workspace: Workspace) -> MapRecord:
         prompt_set=prompts.name,
         title=prompts.title,
         prompts_sha256=prompts.sha256,
-        class_map=class_map,
-        confidence_map=plan.map_file(f"{prompts.name}.confidence"),
-        probability_map=plan.map_file(f"{prompts.name}.probability") if plan.job.probabilities else None,
+        class_map=files[CLASS],
+        confidence_map=files["confidence"],
+        probability_map=files.get("probability"),
+        margin_map=files.get("margin"),
         classes=tuple(counted(cls) for cls in prompts.classes),
         unknown=counted(UNKNOWN) if below else None,
         unknown_below=below,
         no_data_pixels=pixels[0],
         confidence_histogram=tuple(totals["confidence"]),
-        checksum=sha256_of(Path(workspace.out) / class_map),
+        margin_histogram=None if margins is None else tuple(margins),
+        checksum=sha256_of(Path(workspace.out) / files[CLASS]),
     )
 
 

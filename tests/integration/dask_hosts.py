@@ -130,7 +130,7 @@ def _ip(*arguments: str, check: bool = True) -> int:
 
 def make_map_command(*flags: object) -> list[str]:
     """The command line of make-map."""
-    return [sys.executable, "-c", "from timesenmap.workflows.make_map import main; main()", *map(str, flags)]
+    return [sys.executable, "-c", "from timesenmap.workflows.make_map_command import main; main()", *map(str, flags)]
 
 
 def make_map(*flags: object, folder: Path, code: int = 0, env: Mapping[str, str] = os.environ) -> str:

@@ -10,7 +10,7 @@ from rolling_fixture import rolling_items
 
 from timesenmap.catalogs.demonstration import Demonstration
 from timesenmap.pipeline.record import RunRecord
-from timesenmap.workflows.make_map import main
+from timesenmap.workflows.make_map_command import main
 
 pytestmark = pytest.mark.integration
 

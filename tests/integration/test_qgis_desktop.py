@@ -11,7 +11,7 @@ import pytest
 from outputs_fixture import CROPS, HOSTILE, LAND_COVER, make_run
 from PIL import Image
 
-from timesenmap.pipeline.legend import CONFIDENCE, OBSERVATIONS, LegendEntry, rgb
+from timesenmap.pipeline.legend import CONFIDENCE, MARGIN, OBSERVATIONS, LegendEntry, rgb
 from timesenmap.pipeline.qgis import write_project
 
 pytestmark = pytest.mark.integration
@@ -30,7 +30,7 @@ def environment():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    made = make_run(tmp_path_factory.mktemp("made") / "out", odd_name=HOSTILE)
+    made = make_run(tmp_path_factory.mktemp("made") / "out", odd_name=HOSTILE, margin=True)
     write_project(made.out, made.record)
     return made
 
@@ -78,7 +78,7 @@ def test_project_opens_without_errors(seen, run):
 
 
 def test_every_layer_is_found_where_the_folder_was_moved_to(seen):
-    assert len(seen["layers"]) == 6
+    assert len(seen["layers"]) == 7
     for name, layer in seen["layers"].items():
         assert layer["valid"], name
         assert layer["source"].startswith(str(seen["folder"])), name
@@ -94,7 +94,11 @@ def test_layers_are_grouped_and_one_map_is_shown(seen):
         {
             "group": "Land cover",
             "shown": True,
-            "children": [layer("Classes: Land cover", True), layer("Confidence (%): Land cover", False)],
+            "children": [
+                layer("Classes: Land cover", True),
+                layer("Confidence (%): Land cover", False),
+                layer("Margin (%): Land cover", False),
+            ],
         },
         {
             "group": "Crops",
@@ -121,6 +125,7 @@ def test_class_names_and_colours_of_a_map_dropped_alone(seen, land_cover):
     ("alone", "layer", "ramp"),
     [
         ("crops.confidence.tif", "Confidence (%): Crops", CONFIDENCE),
+        ("land-cover.margin.tif", "Margin (%): Land cover", MARGIN),
         ("observations.tif", "Months with a clear observation", OBSERVATIONS),
     ],
 )
@@ -139,10 +144,16 @@ def test_rendered_classes_have_their_colours_pixel_by_pixel(seen, run, land_cove
     np.testing.assert_array_equal(rendered, table[run.classes[name]])
 
 
-@pytest.mark.parametrize(("name", "ramp"), [("crops.confidence", CONFIDENCE), ("observations", OBSERVATIONS)])
+@pytest.mark.parametrize(
+    ("name", "ramp"), [("crops.confidence", CONFIDENCE), ("land-cover.margin", MARGIN), ("observations", OBSERVATIONS)]
+)
 def test_rendered_ramps_have_their_colours(seen, run, name, ramp):
     rendered = np.asarray(Image.open(seen["pictures"] / f"{name}.tif.png").convert("RGB")).astype(int)
-    values = {"crops.confidence": run.confidence["crops"], "observations": run.observations}[name]
+    values = {
+        "crops.confidence": run.confidence["crops"],
+        "land-cover.margin": run.margin["land-cover"],
+        "observations": run.observations,
+    }[name]
     expected = ramp.table().astype(int)[values]
     expected[values == 255] = 255
     assert np.abs(rendered - expected).max() <= 1  # QGIS interpolates with truncation

@@ -65,7 +65,9 @@ def schemas(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory):
-    made = make_run(tmp_path_factory.mktemp("run") / "out", height=120, width=150, odd_name=HOSTILE, unknown_below=0.6)
+    made = make_run(
+        tmp_path_factory.mktemp("run") / "out", height=120, width=150, odd_name=HOSTILE, unknown_below=0.6, margin=True
+    )
     (made.out / "work").mkdir()
     (made.out / "work" / "items.parquet").write_bytes(b"PAR1")  # the catalogue leads to it
     describe_run(made.out, made.record)
