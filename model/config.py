@@ -25,6 +25,9 @@ MINILM_TOWER: Final = "sentence-transformers:all-MiniLM-L6-v2"
 
 Size = Literal["paper", "medium", "small"]
 
+SAID_OF_AN_ENCODER: Final = frozenset({"name", "temperature", "training_data", "licence", "created_by"})
+"""Fields of EncoderConfig that say something of an encoder, and nothing of what it computes."""
+
 
 class EncoderConfig(BaseModel):
     """Shape, scaling, text space and provenance of an encoder.

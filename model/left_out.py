@@ -155,6 +155,8 @@ def left_out_report(
         Bad data or configuration; a group that names no measured source.
     """
     require_scikit_learn()
+    if config.start is not None:
+        raise ModelError(f"start '{config.start}' may have seen what is left out: take start out of the configuration")
     table = load_captions() if captions is None else captions
     data = load_training_data(config.series, config.split, table)
     everything = real_samples(data)

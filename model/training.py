@@ -19,8 +19,8 @@ import torch
 
 from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import UNLABELLED, CaptionTable, Labelled, load_captions
-from timesenmap.model.checkpoint import save_encoder
-from timesenmap.model.config import EncoderConfig
+from timesenmap.model.checkpoint import read_module, save_encoder
+from timesenmap.model.config import SAID_OF_AN_ENCODER, EncoderConfig
 from timesenmap.model.encoder import Encoder
 from timesenmap.model.errors import ModelError
 from timesenmap.model.teaching import teach
@@ -102,7 +102,8 @@ def train(
         torch.set_num_threads(config.threads)
     captions = load_captions() if captions is None else captions
     data = load_training_data(config.series, config.split, captions)
-    prepare_folder(config, data.hashes, resume=resume)
+    network, begun = first_network(config)
+    prepare_folder(config, data.hashes | begun, resume=resume)
 
     spec = config.encoder_config.text_tower
     reflectance, labelled = data.side(data.split.train)
@@ -111,7 +112,6 @@ def train(
         reflectance, labelled, sources, captions, lambda texts: embed_texts(texts, spec).astype(np.float32), config
     )
     vectors = mean_vectors(pairs.sentences)
-    network = fresh_network(config)
     held_out, held_out_labels = data.side(data.split.validation)
     module = training_module(
         config,
@@ -123,25 +123,48 @@ def train(
         finest=data.finest(captions),
     )
     log.info("training on %d series, validating on %d", len(reflectance), len(held_out))
-    epochs = fit(module, config, resume=resume, progress=progress)
+    epochs = fit(module, config, resume=resume, progress=progress) if config.epochs else (0, 0)
     taught = None
-    if config.teacher.weight:
+    if config.lessons_follow:
         taught = teach(module, pairs, config, fit, resume=resume, progress=progress)
 
     temperature = _calibrate(network, held_out, held_out_labels, captions=captions, vectors=vectors, config=config)
-    report = evaluate(network, data, captions, vectors, temperature=temperature)
+    report = evaluate(network, data, captions, vectors, temperature=temperature) | begun
     if taught:
         report |= {"taught_epochs": taught[0], "best_taught_epoch": taught[1]}
-    return deliver(network, _described(config, data, temperature), config, report, epochs)
+    return deliver(network, _described(config, data, temperature, begun), config, report, epochs)
 
 
-def fresh_network(config: RunConfig) -> TimeSenCLIP:
-    """Network with weights drawn from the run's seed; the global random state is left as it was."""
+def first_network(config: RunConfig) -> tuple[TimeSenCLIP, dict[str, str]]:
+    """Network that a run begins with, and the SHA-256 of the encoder it is from: ``{"start": ...}``, or nothing.
+
+    Fresh weights are drawn from the run's seed; the global random state is left as it was.
+
+    Raises
+    ------
+    ModelError
+        No encoder there, or one that is not of the run's size and fields.
+    """
+    described = config.encoder_config
+    if config.start is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = TimeSenCLIP(described, dropout=config.dropout)
+            torch.nn.init.normal_(network.positions, std=config.position_std)
+        return network, {}
+    started, sha256 = read_module(config.start)
+    asked, given = (one.model_dump(exclude=set(SAID_OF_AN_ENCODER)) for one in (described, started.config))
+    differing = sorted(name for name in asked if asked[name] != given[name])
+    if differing:
+        values = ", ".join(f"{name} is {given[name]}, not {asked[name]}" for name in differing)
+        raise ModelError(
+            f"start '{config.start}' is another kind of encoder than the run's: its {values}; set them alike"
+        )
+    described = described.model_copy(update={"temperature": started.config.temperature})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = TimeSenCLIP(config.encoder_config, dropout=config.dropout)
-        torch.nn.init.normal_(network.positions, std=config.position_std)
-    return network
+        network = TimeSenCLIP(described, dropout=config.dropout)
+    network.load_state_dict(started.state_dict())
+    return network, {"start": sha256}
 
 
 def deliver(
@@ -284,7 +307,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _described(config: TrainingConfig, data: TrainingData, temperature: float) -> EncoderConfig:
+def made_by(config: RunConfig, begun: Mapping[str, str]) -> str:
+    """What an encoder's metadata say of the command that made it."""
+    start = f", begun with {begun['start'][:12]}" if begun else ""
+    return f"timesenmap {versions().get('timesenmap', '')} train-encoder, seed {config.seed}{start}"
+
+
+def _described(
+    config: TrainingConfig, data: TrainingData, temperature: float, begun: Mapping[str, str]
+) -> EncoderConfig:
     """Encoder configuration with what training adds to it."""
     made = data.counts["simulated, all in train"]
     files = ", ".join(f"{name} ({digest[:12]})" for name, digest in data.hashes.items())
@@ -292,6 +323,6 @@ def _described(config: TrainingConfig, data: TrainingData, temperature: float) -
         update={
             "temperature": temperature,
             "training_data": f"captions of {data.counts['train']} series ({made} simulated): {files}",
-            "created_by": f"timesenmap {versions().get('timesenmap', '')} train-encoder, seed {config.seed}".strip(),
+            "created_by": made_by(config, begun),
         }
     )

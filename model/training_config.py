@@ -96,7 +96,13 @@ class RunConfig(_Model):
     )
 
     seed: int = Field(default=0, description="of weights, sampling, noise, hiding and dropout", ge=0)
-    epochs: int = Field(default=200, gt=0)
+    start: str | None = Field(
+        default=None,
+        description="encoder whose training goes on, instead of fresh weights: the name of a shipped one or a file "
+        "(.safetensors); it must be of the size and fields of this run",
+        min_length=1,
+    )
+    epochs: int = Field(default=200, description="passes over the data; 0: lessons alone, for a start", ge=0)
     warmup_epochs: float = Field(default=10, description="linear warm-up before the cosine", ge=0)
     samples: int | None = Field(default=None, description="series drawn an epoch; default: as many as train", gt=0)
     batch: int = Field(default=1024, gt=1)
@@ -132,8 +138,10 @@ class RunConfig(_Model):
     def _fits(self) -> Self:
         if self.out.suffix != ".safetensors":
             raise ValueError(f"out '{self.out}' must end in .safetensors")
-        if self.warmup_epochs >= self.epochs:
+        if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} leave nothing of {self.epochs} epochs")
+        if not self.epochs and not (self.start and self.lessons_follow):
+            raise ValueError("epochs 0 train nothing: they need a start, and a teacher with a weight")
         if self.batch < 2 * self.devices:
             raise ValueError(f"batch {self.batch} leaves less than two for each of {self.devices} devices")
         if self.split.test + self.split.validation >= 1:
@@ -149,6 +157,11 @@ class RunConfig(_Model):
     def encoder_config(self) -> EncoderConfig:
         """The encoder to train."""
         return config_of_size(self.size, **{"name": self.out.stem, **self.encoder})
+
+    @property
+    def lessons_follow(self) -> bool:
+        """Whether forests teach after the epochs."""
+        return False
 
     @property
     def folder(self) -> Path:
@@ -179,6 +192,11 @@ class TrainingConfig(RunConfig):
         default=0.3, description="share of draws whose sentence names the land cover, not the crop", ge=0, le=1
     )
     teacher: TeacherConfig = TeacherConfig()
+
+    @property
+    def lessons_follow(self) -> bool:
+        """Whether forests teach after the epochs."""
+        return self.teacher.weight > 0
 
     @property
     def taught(self) -> Self:
@@ -231,7 +249,7 @@ CONFIGS: Final[dict[str, type[RunConfig]]] = {"captions": TrainingConfig, "photo
 """Configuration of each kind of target."""
 
 MAY_DIFFER: Final = frozenset(
-    {"out", "run_folder", "workers", "threads", "device", "series", "crops", "photos", "validation"}
+    {"out", "run_folder", "start", "workers", "threads", "device", "series", "crops", "photos", "validation"}
 )
 """Fields a resumed run may change: where things lie and how fast it goes (the content of the data is compared)."""
 

@@ -86,7 +86,9 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.run = config
         self.encoder = encoder
-        self.scale = Scale(config.temperature, learn=config.learn_temperature)
+        # A trained encoder has a temperature, near which a learnt one is to begin.
+        begins = encoder.config.temperature if config.start and config.learn_temperature else config.temperature
+        self.scale = Scale(begins, learn=config.learn_temperature)
         self.queue = TargetQueue(config.queue, encoder.config.embedding)
         self.pairs = pairs
         self.held_out = held_out

@@ -26,11 +26,11 @@ from timesenmap.model.shards import MANIFEST, PreparedRows
 from timesenmap.model.training import (
     TrainingResult,
     deliver,
-    fresh_network,
+    first_network,
     import_fit,
+    made_by,
     prepare_folder,
     training_module,
-    versions,
 )
 from timesenmap.model.training_config import PhotoTrainingConfig
 from timesenmap.model.training_data import Floats, Ints
@@ -96,8 +96,8 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
     held_out = _held_out(crops, sides, config)
     counts = {"train": len(pairs.places), "without a photo": without, "validation": len(held_out.truth)}
     hashes = {str(path.name): _hash(path) for path in (*config.crops, *config.photos, *config.validation)}
-    prepare_folder(config, hashes, resume=resume)
-    network = fresh_network(config)
+    network, begun = first_network(config)
+    prepare_folder(config, hashes | begun, resume=resume)
     module = training_module(
         config,
         network,
@@ -111,7 +111,7 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
     log.info("training on %d places, validating on %d", counts["train"], counts["validation"])
     epochs = fit(module, config, resume=resume, progress=progress)
 
-    report: dict[str, Any] = {"counts": counts, "data": hashes, "temperature": config.temperature}
+    report: dict[str, Any] = {"counts": counts, "data": hashes, "temperature": config.temperature, **begun}
     if counts["validation"]:
         report |= _scores(network, held_out)
     described = encoder.model_copy(
@@ -119,7 +119,7 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
             "temperature": report["temperature"],
             "training_data": f"photos ({config.pooling}) of {counts['train']} places: "
             + ", ".join(f"{name} ({digest[:12]})" for name, digest in hashes.items()),
-            "created_by": f"timesenmap {versions().get('timesenmap', '')} train-encoder, seed {config.seed}".strip(),
+            "created_by": made_by(config, begun),
         }
     )
     return deliver(network, described, config, report, epochs)

@@ -536,6 +536,12 @@ def test_a_group_that_is_done_is_not_trained_again_another_run_is(
         encoder.write_bytes(content)
 
 
+def test_an_encoder_that_may_have_seen_them_is_no_start(config: TrainingConfig, tmp_path: Path) -> None:
+    begun = config.model_copy(update={"start": "starter"})
+    with pytest.raises(ModelError, match="start 'starter' may have seen what is left out: take start out"):
+        left_out_report(begun, [["south"]], tmp_path, trees=20)
+
+
 def test_left_out_command_with_few_epochs(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("timesenmap.model.left_out.forest_predictions", few_trees)
     arguments = ["left-out", *command, "--leave-out", "north", "--epochs", "1", "--out", str(tmp_path), "--json"]

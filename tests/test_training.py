@@ -136,6 +136,8 @@ def test_flags_win_over_the_file_and_what_is_written_reads_back(tmp_path):
         ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs 2.0 leave nothing"),
         ({"encoder": {"wdith": 3}}, "wdith"),
         ({"temperature": 0.001}, "temperature"),
+        ({"epochs": 0}, "epochs 0 train nothing: they need a start, and a teacher with a weight"),
+        ({"epochs": 0, "start": "starter"}, "epochs 0 train nothing"),
         ({"teacher": {"weight": 1, "mix": 2}}, "teacher.mix: Input should be less than or equal to 1"),
     ],
 )
@@ -534,6 +536,32 @@ def test_a_killed_and_resumed_run_ends_with_the_same_weights(files, train, monke
     assert resumed.epochs == alone.epochs
     other = train(make_config(files, out=files / "other.safetensors", seed=1, **changes))
     assert not torch.equal(weights_of(other.out)["embedding.weight"], expected["embedding.weight"])
+
+
+def test_a_run_goes_on_from_an_encoder_of_its_kind(files, train):
+    first = train(make_config(files, out=files / "first.safetensors"))
+    further = {"start": str(first.out), "learning_rate": 1e-12, "learn_temperature": True}
+    result = train(make_config(files, out=files / "second.safetensors", seed=1, **further))
+    expected, found = weights_of(first.out), weights_of(result.out)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0)
+    assert result.report["start"] == first.sha256
+    assert first.sha256[:12] in read_module(result.out)[0].config.created_by
+    with pytest.raises(ModelError, match="another kind of encoder than the run's: its clamp is True, not False; set"):
+        train(make_config(files, out=files / "third.safetensors", start=str(first.out), encoder={
+            "width": 16, "heads": 2, "depth": 1, "feedforward": 16, "clamp": False}))  # fmt: skip
+    with pytest.raises(ModelError, match=r"encoder 'nowhere\.safetensors' not found"):
+        train(make_config(files, out=files / "third.safetensors", start="nowhere.safetensors"))
+
+
+def test_no_epochs_are_for_the_lessons_of_a_start(files, train):
+    first = train(make_config(files, out=files / "first.safetensors"))
+    teacher = {"weight": 2.0, "epochs": 2, "lessons": 300, "batch": 32, "trees": 5}
+    taught = make_config(files, out=files / "taught.safetensors", start=str(first.out), epochs=0, teacher=teacher)
+    result = train(taught)
+    assert (result.epochs, result.report["taught_epochs"]) == ((0, 0), 2)
+    before, after = weights_of(first.out), weights_of(result.out)
+    assert any((after[name] - before[name]).abs().max() > 1e-3 for name in before)
 
 
 def test_averaged_weights_are_the_moving_average_of_every_step(files, train, monkeypatch):
