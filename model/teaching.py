@@ -55,7 +55,7 @@ def teach(
     before = {name: value.detach().clone() for name, value in module.encoder.state_dict().items()}
     log.info("growing forests that label %d series", config.teacher.lessons)
     lessons = lessons_of(pairs, config.teacher, np.random.default_rng([config.seed, 3]))
-    module.begin_lessons(config.taught, lessons, config.teacher)
+    module.begin_lessons(config.taught, lessons)
     epochs = fit(module, config.taught, resume=resume, progress=progress)
     module.encoder.load_state_dict(between(before, module.encoder.state_dict(), config.teacher.mix))
     return epochs

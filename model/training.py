@@ -20,7 +20,7 @@ import torch
 from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import UNLABELLED, CaptionTable, Labelled, load_captions
 from timesenmap.model.checkpoint import read_module, save_encoder
-from timesenmap.model.config import SAID_OF_AN_ENCODER, EncoderConfig
+from timesenmap.model.config import SAID_OF_AN_ENCODER
 from timesenmap.model.encoder import Encoder
 from timesenmap.model.errors import ModelError
 from timesenmap.model.teaching import teach
@@ -129,10 +129,10 @@ def train(
         taught = teach(module, pairs, config, fit, resume=resume, progress=progress)
 
     temperature = _calibrate(network, held_out, held_out_labels, captions=captions, vectors=vectors, config=config)
-    report = evaluate(network, data, captions, vectors, temperature=temperature) | begun
+    report = evaluate(network, data, captions, vectors, temperature=temperature)
     if taught:
         report |= {"taught_epochs": taught[0], "best_taught_epoch": taught[1]}
-    return deliver(network, _described(config, data, temperature, begun), config, report, epochs)
+    return deliver(network, config, report, training_data=_trained_on(data), begun=begun, epochs=epochs)
 
 
 def first_network(config: RunConfig) -> tuple[TimeSenCLIP, dict[str, str]]:
@@ -168,10 +168,28 @@ def first_network(config: RunConfig) -> tuple[TimeSenCLIP, dict[str, str]]:
 
 
 def deliver(
-    network: TimeSenCLIP, described: EncoderConfig, config: RunConfig, report: dict[str, Any], epochs: tuple[int, int]
+    network: TimeSenCLIP,
+    config: RunConfig,
+    report: dict[str, Any],
+    *,
+    training_data: str,
+    begun: Mapping[str, str],
+    epochs: tuple[int, int],
 ) -> TrainingResult:
-    """Write the encoder, as it is described, and the run's report, to which seed, epochs and versions are added."""
-    report |= {"seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": versions()}
+    """Write the encoder, described by the run, and the run's report, which has its temperature.
+
+    What the run began with, seed, epochs and versions are added to the report.
+    """
+    known = versions()
+    start = f", begun with {begun['start'][:12]}" if begun else ""
+    described = config.encoder_config.model_copy(
+        update={
+            "temperature": report["temperature"],
+            "training_data": training_data,
+            "created_by": f"timesenmap {known.get('timesenmap', '')} train-encoder, seed {config.seed}{start}",
+        }
+    )
+    report |= {**begun, "seed": config.seed, "epochs": epochs[0], "best_epoch": epochs[1], "versions": known}
     trained = TimeSenCLIP(described)
     trained.load_state_dict(network.state_dict())
     sha256 = save_encoder(trained, config.out)
@@ -307,22 +325,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def made_by(config: RunConfig, begun: Mapping[str, str]) -> str:
-    """What an encoder's metadata say of the command that made it."""
-    start = f", begun with {begun['start'][:12]}" if begun else ""
-    return f"timesenmap {versions().get('timesenmap', '')} train-encoder, seed {config.seed}{start}"
-
-
-def _described(
-    config: TrainingConfig, data: TrainingData, temperature: float, begun: Mapping[str, str]
-) -> EncoderConfig:
-    """Encoder configuration with what training adds to it."""
+def _trained_on(data: TrainingData) -> str:
+    """What an encoder's metadata say of its data."""
     made = data.counts["simulated, all in train"]
     files = ", ".join(f"{name} ({digest[:12]})" for name, digest in data.hashes.items())
-    return config.encoder_config.model_copy(
-        update={
-            "temperature": temperature,
-            "training_data": f"captions of {data.counts['train']} series ({made} simulated): {files}",
-            "created_by": made_by(config, begun),
-        }
-    )
+    return f"captions of {data.counts['train']} series ({made} simulated): {files}"

@@ -16,7 +16,7 @@ from timesenmap.model.losses import Scale, TargetQueue, info_nce, soft_cross_ent
 from timesenmap.model.masking import draw_masking
 from timesenmap.model.pooling import AttentionPooling
 from timesenmap.model.teachers import Lessons
-from timesenmap.model.training_config import RunConfig, TeacherConfig
+from timesenmap.model.training_config import RunConfig, TeacherConfig, TrainingConfig
 from timesenmap.model.training_data import EpochBatches, Floats, Ints, PairBatch, Pairs, with_noise
 from timesenmap.model.training_scores import accuracy, mean_class_accuracy, question
 
@@ -106,9 +106,9 @@ class TrainingModule(LightningModule):
         self.register_buffer("distractors", torch.from_numpy(away), persistent=False)
         self._embedded: list[Tensor] = []
 
-    def begin_lessons(self, run: RunConfig, lessons: Lessons, teacher: TeacherConfig) -> None:
-        """Go on as another run, in which series with soft labels of the captions count as `teacher` says."""
-        self.run, self.lessons, self.teacher = run, lessons, teacher
+    def begin_lessons(self, run: TrainingConfig, lessons: Lessons) -> None:
+        """Go on as another run, in which series with soft labels of the captions count as its teacher says."""
+        self.run, self.lessons, self.teacher = run, lessons, run.teacher
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Batches of the current epoch; Lightning asks anew before each."""

@@ -28,7 +28,6 @@ from timesenmap.model.training import (
     deliver,
     first_network,
     import_fit,
-    made_by,
     prepare_folder,
     training_module,
 )
@@ -89,7 +88,6 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
     fit = import_fit()
     if config.threads:
         torch.set_num_threads(config.threads)
-    encoder = config.encoder_config
     crops, photos = PreparedRows(config.crops, kind="crops"), PhotoEmbeddings(config.photos)
     sides = _sides(crops, config)
     pairs, without = PhotoPairs.of(crops, photos, np.flatnonzero(sides.train), config)
@@ -111,18 +109,12 @@ def train_photos(config: PhotoTrainingConfig, *, resume: bool = False, progress:
     log.info("training on %d places, validating on %d", counts["train"], counts["validation"])
     epochs = fit(module, config, resume=resume, progress=progress)
 
-    report: dict[str, Any] = {"counts": counts, "data": hashes, "temperature": config.temperature, **begun}
+    report: dict[str, Any] = {"counts": counts, "data": hashes, "temperature": config.temperature}
     if counts["validation"]:
         report |= _scores(network, held_out)
-    described = encoder.model_copy(
-        update={
-            "temperature": report["temperature"],
-            "training_data": f"photos ({config.pooling}) of {counts['train']} places: "
-            + ", ".join(f"{name} ({digest[:12]})" for name, digest in hashes.items()),
-            "created_by": made_by(config, begun),
-        }
-    )
-    return deliver(network, described, config, report, epochs)
+    files = ", ".join(f"{name} ({digest[:12]})" for name, digest in hashes.items())
+    training_data = f"photos ({config.pooling}) of {counts['train']} places: {files}"
+    return deliver(network, config, report, training_data=training_data, begun=begun, epochs=epochs)
 
 
 def _sides(crops: PreparedRows, config: PhotoTrainingConfig) -> Split:

@@ -153,7 +153,7 @@ def test_lessons_count_by_their_weight(pairs, tmp_path):
             finest=np.arange(5),
         )
         if weight:
-            module.begin_lessons(config, lessons, TeacherConfig(weight=weight))
+            module.begin_lessons(config.model_copy(update={"teacher": TeacherConfig(weight=weight)}), lessons)
         module.log = lambda *_args, **_options: None
         module.trainer = SimpleNamespace(world_size=1, global_rank=0, current_epoch=1)
         return module.training_step(batch, 0).item()
