@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_training import TABLE, files, make_config, make_series, pairs_of, train, weights_of, words
 from torch.nn import functional
+from training_fixture import TABLE, files, make_config, make_series, pairs_of, train, weights_of, words
 
 from timesenmap.model.architecture import TimeSenCLIP
 from timesenmap.model.captions import Labelled

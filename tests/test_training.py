@@ -1,4 +1,4 @@
-"""Training: configuration, batches, scores, and whole tiny runs that are killed and resumed."""
+"""Training: configuration, batches, and whole tiny runs that are killed and resumed."""
 
 import csv
 import hashlib
@@ -15,14 +15,15 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
+from sklearn.metrics import recall_score
+from training_fixture import TABLE, files, make_config, make_series, pairs_of, train, weights_of, words
 
 from timesenmap.model.architecture import TimeSenCLIP
-from timesenmap.model.captions import CaptionTable, Labelled, load_captions
+from timesenmap.model.captions import Labelled, load_captions
 from timesenmap.model.checkpoint import read_module
 from timesenmap.model.errors import ModelError
 from timesenmap.model.series import SERIES_COLUMNS, SIMULATED, SeriesTable
-from timesenmap.model.training_config import HidingConfig, NoiseConfig, TrainingConfig, dump_config, resolve_config
+from timesenmap.model.training_config import HidingConfig, NoiseConfig, dump_config, resolve_config
 from timesenmap.model.training_data import (
     CaptionPairs,
     EpochBatches,
@@ -31,83 +32,11 @@ from timesenmap.model.training_data import (
     surface_series,
     with_noise,
 )
-from timesenmap.model.training_scores import (
-    accuracy,
-    calibrated_temperature,
-    calibration_error,
-    class_f1,
-    cosines,
-    mean_class_accuracy,
-    mean_vectors,
-    negative_log_likelihood,
-    question,
-    typical_questions,
-)
 from timesenmap.workflows.train_encoder import main
 
+__all__ = ["files", "train", "words"]  # fixtures
+
 QUIET = NoiseConfig(brightness=0, colour=0, month=0, value=0)
-
-
-def caption(landcover, *phrasings, **more):
-    return {"kind": "land", "landcover": landcover, "phrasings": phrasings, "unseen": ("-",), **more}
-
-
-TABLE = CaptionTable.model_validate({
-    "templates": {"crop": ("{}",), "trees": ("{}",), "land": ("{}",)},
-    "captions": {
-        "cropland": caption("cropland", "fields"),
-        "maize": caption("cropland", "maize plants", within=("cropland",)),
-        "wheat": caption("cropland", "bread wheat", within=("cropland",)),
-        "water": caption("water", "a lake"),
-        "forest": caption("forest", "woodland"),
-    },
-    "sources": {
-        "north": {"about": "x", "labels": {"M": "maize", "W": "wheat", "L": "water", "?": {"drop": "unknown"}}},
-        "south": {"about": "x", "labels": {"F": "forest", "C": "cropland"}},
-        "simulated": {"about": "x", "labels": {"F": "forest", "W": "wheat"}},
-    },
-})  # fmt: skip
-
-
-def make_series(rows: int = 400, seed: int = 0) -> pd.DataFrame:
-    """Series of five kinds of land that differ by season and band, at places a cell each."""
-    rng = np.random.default_rng(seed)
-    kinds = ["M", "W", "L", "F", "C"]
-    labels = rng.choice(kinds, rows)
-    months = np.arange(12)
-    season = {"M": 8, "W": 2, "L": 0, "F": 6, "C": 5}
-    values = np.empty((rows, 12, 10), np.float32)
-    for row, label in enumerate(labels):
-        length = 30 if label == "F" else 2.0
-        green = np.exp(-(((months - season[label]) / length) ** 2)) * (0 if label == "L" else 0.4)
-        base = 0.03 if label == "L" else 0.1
-        values[row] = base + green[:, None] * np.linspace(0.1, 1.0, 10) + rng.normal(0, 0.01, (12, 10))
-    frame = pd.DataFrame(np.maximum(values, 0.001).reshape(rows, -1), columns=list(SERIES_COLUMNS))
-    frame["label"] = labels
-    frame["dataset"] = np.where(np.isin(labels, ["F", "C"]), "south", "north")
-    frame["sample_id"] = np.arange(rows).astype(str)
-    frame["lon"] = rng.uniform(0, 5, rows)
-    frame["lat"] = rng.uniform(40, 45, rows)
-    frame["level"] = "L2A"
-    return frame
-
-
-def make_config(folder: Path, **changes) -> TrainingConfig:
-    values = {
-        "series": (folder / "series.parquet",),
-        "out": folder / "tiny.safetensors",
-        "encoder": {"width": 16, "heads": 2, "depth": 1, "feedforward": 16},
-        "epochs": 4, "warmup_epochs": 1, "batch": 64, "learning_rate": 3e-3, "queue": 100, "threads": 1,
-        "device": "cpu", "hiding": {"months": 0.3, "bands": 0.3, "borrowed": 0.3, "filled": 0.3},
-        "split": {"validation": 0.2, "test": 0.2},
-    }  # fmt: skip
-    return resolve_config(None, {**values, **changes})
-
-
-@pytest.fixture
-def files(tmp_path) -> Path:
-    make_series().to_parquet(tmp_path / "series.parquet")
-    return tmp_path
 
 
 # ---- configuration
@@ -204,22 +133,6 @@ def test_batches_depend_on_seed_epoch_and_number_only():
 
     assert draw() == draw()
     assert len({*draw(), *draw(seed=2), *draw(epoch=3)}) == 6
-
-
-def pairs_of(frame, config, seed=0) -> CaptionPairs:
-    rng = np.random.default_rng(seed)
-    names = {"M": "maize", "W": "wheat", "L": "water", "F": "forest", "C": "cropland"}
-    numbers = np.array([TABLE.numbers[names[label]] for label in frame["label"]])
-    labelled = Labelled(numbers, TABLE.landcover[numbers], {})
-    vectors: dict[str, np.ndarray] = {}
-
-    def embed(texts):
-        for text in texts:
-            vectors.setdefault(text, rng.normal(size=8).astype(np.float32))
-        return np.stack([vectors[text] for text in texts])
-
-    values = frame[list(SERIES_COLUMNS)].to_numpy(np.float32).reshape(-1, 12, 10)
-    return CaptionPairs(values, labelled, frame["dataset"].to_numpy(str), TABLE, embed, config)
 
 
 def test_targets_are_sentences_true_of_the_series(tmp_path):
@@ -360,122 +273,7 @@ def test_only_top_of_atmosphere_series_are_corrected():
         surface_series(SeriesTable(series, pd.DataFrame({"level": ["L2A", "L3"], "lat": [45.0, 45.0]})))
 
 
-# ---- scores
-
-
-@pytest.fixture
-def scored():
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(6, 16)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    truth = rng.choice([1, 2, 3, 5, -1], 3000, p=[0.5, 0.2, 0.1, 0.1, 0.1])
-    embedded = vectors[truth] + rng.normal(0, 0.35, (3000, 16)).astype(np.float32)
-    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
-    return embedded, vectors, truth
-
-
-def test_scores_are_those_of_scikit_learn(scored):
-    embedded, vectors, truth = scored
-    options = np.array([5, 0, 1, 2, 3])  # one of them is no row's own
-    asked = question(truth, options)
-    rows = truth >= 0
-    named = options[(embedded[rows] @ vectors[options].T).argmax(1)]
-    assert accuracy(embedded, vectors, asked) == pytest.approx(accuracy_score(truth[rows], named))
-    f1 = class_f1(embedded, vectors, asked)
-    labels = [1, 2, 3, 5]
-    expected = f1_score(truth[rows], named, labels=labels, average=None)
-    assert [f1[label][0] for label in labels] == pytest.approx(list(expected))
-    assert [f1[label][1] for label in labels] == [int((truth == label).sum()) for label in labels]
-    assert mean_class_accuracy(embedded, vectors, asked) == pytest.approx(
-        recall_score(truth[rows], named, labels=labels, average="macro")
-    )
-
-
-def test_a_question_without_rows_has_no_accuracy(scored):
-    embedded, vectors, truth = scored
-    assert math.isnan(accuracy(embedded, vectors, question(truth, np.array([4]))))
-    only = question(truth, rows=np.array([0, 1, 2]))
-    assert set(only.options) == set(truth[:3]) - {-1}
-
-
-def test_likelihood_is_that_of_scikit_learn(scored):
-    embedded, vectors, truth = scored
-    asked = question(truth)
-    similarity = cosines(embedded, vectors, asked)
-    odds = np.exp(similarity / 0.2)
-    weights = np.random.default_rng(1).random(len(asked.rows))
-    expected = log_loss(asked.answer, odds / odds.sum(1, keepdims=True), sample_weight=weights)
-    assert negative_log_likelihood(similarity, asked.answer, 0.2, weights) == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("truth_temperature", [0.03, 0.2])
-def test_the_temperature_that_made_the_answers_is_found(truth_temperature):
-    rng = np.random.default_rng(2)
-    vectors = rng.normal(size=(5, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    embedded = rng.normal(size=(20_000, 8)).astype(np.float32)
-    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
-    logits = embedded @ vectors.T / truth_temperature
-    truth = (logits + rng.gumbel(size=logits.shape)).argmax(1)  # a draw from the softmax
-    asked = question(truth, np.arange(5))
-    found = calibrated_temperature(embedded, vectors, {"all": [asked]}, weights=np.ones(len(truth)))
-    assert found == pytest.approx(truth_temperature, rel=0.05)
-    similarity = cosines(embedded, vectors, asked)
-    assert calibration_error(similarity, asked.answer, found) < 0.02
-    assert calibration_error(similarity, asked.answer, found / 4) > 0.05
-
-
-def test_calibration_error_by_hand():
-    # Two answers at 0.9 of which one is right, two at 0.6 of which both are: 0.5 * 0.4 + 0.5 * 0.4.
-    similarity = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]]))
-    assert calibration_error(similarity, np.array([0, 1, 0, 0]), 1.0) == pytest.approx(0.4)
-
-
-def test_prompt_sets_for_calibration_hold_nothing_that_is_true_together():
-    table = load_captions()
-    rng = np.random.default_rng(0)
-    names = np.array(["maize", "winter wheat", "forest", "water", "cotton", "wheat", "cereals", "rock", "vineyard"])
-    caption = rng.choice([table.numbers[name] for name in names], 500)
-    questions = typical_questions(table, caption, table.landcover[caption], rng=rng)
-    assert len(questions["choices"]) >= 25
-    for asked in questions["choices"]:
-        together = table.compatible[np.ix_(asked.options, asked.options)]
-        assert together.sum() == len(asked.options), "each is true with itself only"
-        np.testing.assert_array_equal(asked.options[asked.answer], caption[asked.rows])
-    assert len(questions["land cover"][0].options) == 12
-    finest = {table.names[number] for number in questions["captions"][0].options}
-    assert finest == {"maize", "winter wheat", "forest", "water", "cotton", "rock", "vineyard"}
-
-
-def test_mean_vectors_are_unit_means():
-    sentences = [np.array([[1, 0], [0, 1]], np.float32), np.array([[0, 1]], np.float32)]
-    np.testing.assert_allclose(mean_vectors(sentences), [[0.5**0.5, 0.5**0.5], [0, 1]], rtol=1e-6)
-
-
-# ---- whole runs; the text tower is replaced by fixed random vectors, so that no model is loaded
-
-
-@pytest.fixture
-def words(monkeypatch):
-    def embed(texts, spec):
-        vectors = np.stack([np.random.default_rng(list(text.encode())).normal(size=384) for text in texts])
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    monkeypatch.setattr("timesenmap.model.training.embed_texts", embed)
-
-
-@pytest.fixture
-def train(words):
-    from timesenmap.model.training import train as run
-
-    def trained(config, **options):
-        return run(config, captions=TABLE, **options)
-
-    return trained
-
-
-def weights_of(path: Path) -> dict[str, torch.Tensor]:
-    return read_module(path)[0].state_dict()
+# ---- whole runs
 
 
 def test_a_run_learns_and_leaves_encoder_logs_and_report(files, train):
